@@ -1,0 +1,50 @@
+/**
+ * The seam: where bytes come from and where they go. A registry, an OCI layout, an archive and memory all implement
+ * it; caches, retries and limits wrap it.
+ *
+ * @module
+ */
+import type { Descriptor } from "../oci/descriptor.ts";
+
+/** Bytes [start, end): `end` is exclusive. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface FetchOptions {
+  readonly range?: ByteRange;
+  readonly signal?: AbortSignal;
+}
+
+/** Where bytes come from. */
+export interface Fetcher {
+  /**
+   * A whole body is verified against size and digest while it streams: the failure comes at the end, so give nothing a
+   * final name before the stream closes. A ranged body has exactly `end - start` bytes but cannot be verified here.
+   * Manifests and indexes are fetched the same way (the media type says which they are).
+   *
+   * @throws not_found, denied, unavailable, corrupt
+   */
+  fetch(descriptor: Descriptor, options?: FetchOptions): Promise<ReadableStream<Uint8Array>>;
+}
+
+export interface BlobStore extends Fetcher {
+  has(descriptor: Descriptor, options?: { signal?: AbortSignal }): Promise<boolean>;
+  /** Stores nothing unless size and digest match. Storing what is there already is not an error. */
+  push(
+    descriptor: Descriptor,
+    body: ReadableStream<Uint8Array>,
+    options?: { signal?: AbortSignal },
+  ): Promise<void>;
+}
+
+/** One repository: blobs and manifests, with names (tags) for some manifests. */
+export interface ImageStore extends BlobStore, AsyncDisposable {
+  /** For messages: "docker://host/name", "oci:dir". No secrets. */
+  readonly name: string;
+  /** The manifest or index a tag (or digest) stands for; without one the store's only or default image. */
+  resolve(reference?: string, options?: { signal?: AbortSignal }): Promise<Descriptor>;
+  /** Make a stored manifest or index findable under a tag; without one, under the store's default. */
+  tag(descriptor: Descriptor, reference?: string, options?: { signal?: AbortSignal }): Promise<void>;
+}

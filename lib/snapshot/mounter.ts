@@ -1,0 +1,42 @@
+/**
+ * What the snapshotter needs of whatever mounts images. `lib/mount` provides it; tests provide a small one.
+ *
+ * @module
+ */
+
+export interface SnapshotMountRequest {
+  /** The snapshot's id; mounting the same id again is a no-op when it is already mounted. */
+  readonly id: string;
+  /** Absolute path of the unpacked bootstrap (image/image.boot). */
+  readonly bootstrap: string;
+  readonly mountpoint: string;
+  /** The image reference as containerd knows it: the blobs are in its repository. */
+  readonly reference: string;
+  /** Credentials from labels, if any; kept in memory only. */
+  readonly credentials?: { readonly username: string; readonly password: string };
+}
+
+export interface MountedImage {
+  readonly id: string;
+  readonly mountpoint: string;
+  readonly reference: string;
+  readonly driver: string;
+  readonly state: "mounted" | "broken";
+  /** Blob ids (hex), in device order. */
+  readonly blobs: readonly string[];
+  /** Stored (compressed) bytes of all blobs, and how many of them were fetched. */
+  readonly imageBytes: number;
+  readonly fetchedBytes: number;
+  readonly requests: number;
+}
+
+export interface Mounter extends AsyncDisposable {
+  mount(request: SnapshotMountRequest): Promise<MountedImage>;
+  /** Unmounting what is not mounted is a no-op. */
+  umount(id: string): Promise<void>;
+  list(): Promise<readonly MountedImage[]>;
+  /** Bytes on disk that the cache holds of a blob (hex id); 0 when it has none. */
+  cacheUsage(blobId: string): Promise<number>;
+  /** Forget cached data of blobs that no mount uses and `keep` does not name. */
+  collect(keep: ReadonlySet<string>): Promise<void>;
+}
