@@ -1,0 +1,12 @@
+/**
+ * Where a worker thread's code is, from source and inside the compiled binary. `scripts/build` embeds every
+ * `lib/*\/*-worker.ts` as an entry point, under its path in the repository.
+ *
+ * @module
+ */
+
+/** @param path of the worker from the repository's root: "lib/mount/fuse-worker.ts" */
+export function workerUrl(path: `lib/${string}-worker.ts`): string | URL {
+  const compiled = import.meta.url.startsWith("file:///$bunfs/");
+  return compiled ? `./${path}` : new URL(`../../${path}`, import.meta.url);
+}
