@@ -86,7 +86,9 @@ export const TYPE_BITS = {
 } as const;
 export type Kind = keyof typeof TYPE_BITS;
 
-const KINDS = new Map<number, Kind>((Object.keys(TYPE_BITS) as Kind[]).map((kind) => [TYPE_BITS[kind], kind]));
+const KINDS = new Map<number, Kind>(
+  (Object.keys(TYPE_BITS) as Kind[]).map((kind) => [TYPE_BITS[kind], kind]),
+);
 
 export function kindOf(mode: number): Kind | undefined {
   return KINDS.get(mode & FILE_TYPE);

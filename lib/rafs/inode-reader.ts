@@ -1,0 +1,95 @@
+/**
+ * Finds inodes and their data in a bootstrap. Every access is checked against the file, so that a damaged image gives
+ * a `corrupt` error and nothing else.
+ *
+ * @module
+ */
+import {
+  compactInode,
+  extendedInode,
+  inodeSize,
+  type Kind,
+  kindOf,
+  LAYOUT,
+  layoutOf,
+  NID_UNIT,
+} from "./inode.ts";
+import { BLOCK_SIZE, type Region, type Superblock } from "./superblock.ts";
+import { unreadable } from "./superblock-reader.ts";
+import { xattrAreaSize } from "./xattr.ts";
+
+export interface RawInode {
+  readonly nid: number;
+  /** Byte offset of the record. */
+  readonly at: number;
+  readonly extended: boolean;
+  readonly layout: number;
+  /** Permissions and type. */
+  readonly mode: number;
+  readonly kind: Kind;
+  readonly size: number;
+  readonly union: number;
+  /** Bytes of the record and its xattrs: what the tail data or the chunk indexes follow. */
+  readonly headSize: number;
+}
+
+const C = compactInode.fields;
+const E = extendedInode.fields;
+
+/** @throws corrupt */
+export function locateInode(view: DataView, superblock: Superblock, nid: number): RawInode {
+  const at = superblock.metaOffset + nid * NID_UNIT;
+  const bad = (state: string): never => {
+    throw unreadable(`inode ${nid} ${state}`);
+  };
+  if (!Number.isSafeInteger(at) || nid < 0 || at + compactInode.size > view.byteLength)
+    bad("lies outside the file");
+  const format = C.format.read(view, at);
+  if (format > 0xf) bad(`has unknown format 0x${format.toString(16)}`);
+  const extended = (format & 1) !== 0;
+  const recordSize = inodeSize(format);
+  const mode = C.mode.read(view, at);
+  const kind = kindOf(mode) ?? bad(`has unknown type 0${mode.toString(8)}`);
+  const headSize = recordSize + xattrAreaSize(C.xattrCount.read(view, at));
+  if (at + headSize > view.byteLength) bad("ends past the end of the file");
+  return {
+    nid,
+    at,
+    extended,
+    layout: layoutOf(format),
+    mode,
+    kind,
+    size: extended ? E.size.read(view, at) : C.size.read(view, at),
+    union: C.union.read(view, at),
+    headSize,
+  };
+}
+
+/** Block `k` of a directory's or symlink's data, as far as the data reaches. @throws corrupt */
+export function dataBlock(view: DataView, inode: RawInode, k: number): Region {
+  const start = k * BLOCK_SIZE;
+  const size = Math.min(BLOCK_SIZE, inode.size - start);
+  const inline = inode.layout === LAYOUT.inline && start + size === inode.size;
+  const offset = inline ? inode.at + inode.headSize : inode.union * BLOCK_SIZE + start;
+  if (inode.layout !== LAYOUT.inline && inode.layout !== LAYOUT.plain)
+    throw unreadable(`inode ${inode.nid} keeps its data in an unknown layout ${inode.layout}`);
+  if (inline && Math.floor(offset / BLOCK_SIZE) !== Math.floor((offset + size - 1) / BLOCK_SIZE))
+    throw unreadable(`inode ${inode.nid} has inline data across a block boundary`);
+  if (size <= 0 || offset + size > view.byteLength)
+    throw unreadable(`inode ${inode.nid} has data past the end of the file`);
+  return { offset, size };
+}
+
+export function blockCount(inode: RawInode): number {
+  return Math.ceil(inode.size / BLOCK_SIZE);
+}
+
+/** Where the chunk indexes of a regular file are; `size` bytes hold one for each chunk. @throws corrupt */
+export function chunkIndexes(view: DataView, inode: RawInode, chunkSize: number): Region {
+  const offset = Math.ceil((inode.at + inode.headSize) / 8) * 8;
+  const size = Math.ceil(inode.size / chunkSize) * 8;
+  if (inode.layout !== LAYOUT.chunked) throw unreadable(`file ${inode.nid} is not made of chunks`);
+  if (offset + size > view.byteLength)
+    throw unreadable(`file ${inode.nid} has chunk indexes past the end of the file`);
+  return { offset, size };
+}
