@@ -58,6 +58,8 @@ export interface ChunkRef {
 export interface Directory {
   readonly kind: "directory";
   readonly attributes: Attributes;
+  /** No entry of its layer mentions it: over a directory of a lower layer its attributes do not count. */
+  readonly implicit?: boolean;
   readonly entries: Map<ByteString, Node>;
 }
 
@@ -89,8 +91,14 @@ export interface Pipe {
 
 export type Node = Directory | RegularFile | Symlink | Device | Pipe;
 
-export function directory(attributes: Attributes = IMPLICIT_DIRECTORY): Directory {
-  return { kind: "directory", attributes, entries: new Map() };
+/** Without attributes the directory is an implicit one. */
+export function directory(attributes?: Attributes): Directory {
+  return {
+    kind: "directory",
+    attributes: attributes ?? IMPLICIT_DIRECTORY,
+    implicit: attributes === undefined,
+    entries: new Map(),
+  };
 }
 
 /** Entries in byte order of their names, the order of every format here. */
