@@ -4,7 +4,11 @@
  *
  * @module
  */
-import { compressSync as lz4Compress, uncompressSync as lz4Decompress } from "lz4-napi";
+import {
+  compressSync as lz4Compress,
+  compress as lz4CompressInPool,
+  uncompressSync as lz4Decompress,
+} from "lz4-napi";
 import { corrupt, toNydusError } from "./error.ts";
 
 /** Numbers are those on disk. */
@@ -18,6 +22,28 @@ const ZSTD_LEVEL = 3;
 export function compressChunk(compressor: Compressor, chunk: Uint8Array): Uint8Array | undefined {
   const stored = compress(compressor, chunk);
   return stored.byteLength < chunk.byteLength ? stored : undefined;
+}
+
+/** The same bytes, made on the runtime's thread pool. The chunk must not change meanwhile. */
+export async function compressChunkInPool(
+  compressor: Compressor,
+  chunk: Uint8Array,
+): Promise<Uint8Array | undefined> {
+  const stored = await compressInPool(compressor, chunk);
+  return stored.byteLength < chunk.byteLength ? stored : undefined;
+}
+
+async function compressInPool(compressor: Compressor, chunk: Uint8Array): Promise<Uint8Array> {
+  switch (compressor) {
+    case "zstd":
+      return Bun.zstdCompress(chunk as Uint8Array<ArrayBuffer>, { level: ZSTD_LEVEL });
+    case "lz4_block":
+      return (
+        await lz4CompressInPool(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+      ).subarray(4);
+    default:
+      return compress(compressor, chunk);
+  }
 }
 
 function compress(compressor: Compressor, chunk: Uint8Array): Uint8Array {
