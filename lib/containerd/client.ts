@@ -1,0 +1,107 @@
+/**
+ * The connection to containerd: gRPC over a unix socket, one namespace. It is made when the first call needs it and
+ * again after containerd went away, so nydus-tool may start first.
+ *
+ * @module
+ */
+import { connect } from "node:net";
+import type { DescService } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { type ErrorCode, NydusError, toNydusError } from "../base/error.ts";
+
+export const DEFAULT_ADDRESS = "/run/containerd/containerd.sock";
+export const DEFAULT_NAMESPACE = "default";
+
+export interface ContainerdOptions {
+  /** Path of the socket. */
+  readonly address: string;
+  readonly namespace: string;
+}
+
+/** Metadata keys that containerd reads from each call. */
+const NAMESPACE_HEADER = "containerd-namespace";
+const LEASE_HEADER = "containerd-lease";
+
+export class ContainerdClient implements AsyncDisposable {
+  readonly address: string;
+  readonly namespace: string;
+  readonly #sessions: Http2SessionManager;
+  readonly #lease: string | undefined;
+
+  constructor(options: ContainerdOptions, shared?: { sessions: Http2SessionManager; lease?: string }) {
+    this.address = options.address;
+    this.namespace = options.namespace;
+    this.#sessions = shared?.sessions ?? sessionsTo(options.address);
+    this.#lease = shared?.lease;
+  }
+
+  /** The same connection, for another namespace. */
+  inNamespace(namespace: string): ContainerdClient {
+    return new ContainerdClient({ address: this.address, namespace }, { sessions: this.#sessions });
+  }
+
+  /** The same connection and namespace; whatever these calls make belongs to the lease. */
+  underLease(lease: string): ContainerdClient {
+    return new ContainerdClient(this, { sessions: this.#sessions, lease });
+  }
+
+  service<S extends DescService>(service: S): Client<S> {
+    const headers: Interceptor = (next) => (request) => {
+      request.header.set(NAMESPACE_HEADER, this.namespace);
+      if (this.#lease !== undefined) request.header.set(LEASE_HEADER, this.#lease);
+      return next(request);
+    };
+    const transport = createGrpcTransport({
+      baseUrl: BASE_URL,
+      interceptors: [headers],
+      sessionManager: this.#sessions,
+      acceptCompression: [],
+    });
+    return createClient(service, transport);
+  }
+
+  /** Run one call (or several that make one step); `action` completes "Cannot ...". */
+  async call<T>(action: string, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      throw fromGrpc(error, `${action} in containerd at "${this.address}"`);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#sessions.abort();
+  }
+}
+
+/** HTTP/2 wants an authority; the socket decides who answers. */
+const BASE_URL = "http://localhost";
+
+function sessionsTo(address: string): Http2SessionManager {
+  return new Http2SessionManager(BASE_URL, {}, { createConnection: () => connect(address) });
+}
+
+const CODES: Readonly<Partial<Record<Code, ErrorCode>>> = {
+  [Code.Canceled]: "cancelled",
+  [Code.InvalidArgument]: "usage",
+  [Code.DeadlineExceeded]: "unavailable",
+  [Code.NotFound]: "not_found",
+  [Code.AlreadyExists]: "exists",
+  [Code.PermissionDenied]: "denied",
+  [Code.Unauthenticated]: "denied",
+  [Code.ResourceExhausted]: "no_space",
+  [Code.FailedPrecondition]: "busy",
+  [Code.Unimplemented]: "unsupported",
+  [Code.OutOfRange]: "usage",
+  [Code.Unavailable]: "unavailable",
+  [Code.DataLoss]: "corrupt",
+};
+
+/** Give a failed call a meaning. */
+export function fromGrpc(error: unknown, action: string): NydusError {
+  if (error instanceof NydusError) return error;
+  if (!(error instanceof ConnectError)) return toNydusError(error, action);
+  const state = error.rawMessage === "" ? Code[error.code] : error.rawMessage;
+  return new NydusError(CODES[error.code] ?? "internal", `Cannot ${action}: ${state}`, { cause: error });
+}
