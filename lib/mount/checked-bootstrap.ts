@@ -1,0 +1,51 @@
+/**
+ * The kernel parses a bootstrap only after our own reader has checked it completely: once a digest. The note that a
+ * digest passed lies in the cache directory, which is root's alone.
+ *
+ * @module
+ */
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { digestHex, digestOf } from "../base/digest.ts";
+import { corrupt, toNydusError } from "../base/error.ts";
+import { type Bootstrap, openBootstrap } from "../rafs/bootstrap.ts";
+import { checkBootstrap } from "../rafs/check.ts";
+
+/** Part of the note's name: a better checker must look at everything again. */
+const CHECKER_VERSION = 1;
+/** A bootstrap of ten million files is smaller. */
+const MAX_BOOTSTRAP = 2 ** 31 - 1;
+
+export interface CheckedBootstrap {
+  readonly bootstrap: Bootstrap;
+  readonly digest: string;
+}
+
+export function openChecked(path: string, cacheDirectory: string): CheckedBootstrap {
+  const bytes = readBounded(path);
+  const digest = digestOf(bytes);
+  const notes = join(cacheDirectory, "checked");
+  const note = join(notes, `${digestHex(digest)}.${CHECKER_VERSION}`);
+  const bootstrap = openBootstrap(bytes);
+  if (!existsSync(note)) {
+    const violations = checkBootstrap(bytes);
+    const [first] = violations;
+    if (first !== undefined) {
+      const more = violations.length > 1 ? ` (and ${violations.length - 1} more problems)` : "";
+      throw corrupt(`Cannot trust bootstrap "${path}": ${first.path}: ${first.message}${more}`);
+    }
+    mkdirSync(notes, { recursive: true, mode: 0o700 });
+    writeFileSync(note, "", { mode: 0o600 });
+  }
+  return { bootstrap, digest };
+}
+
+function readBounded(path: string): Uint8Array {
+  try {
+    const { size } = statSync(path);
+    if (size > MAX_BOOTSTRAP) throw corrupt(`Cannot read bootstrap "${path}": it has ${size} bytes`);
+    return readFileSync(path);
+  } catch (error) {
+    throw toNydusError(error, `read bootstrap "${path}"`);
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * One FUSE file system: the descriptor, the mount, the serving threads, and the replies to reads that had to wait for
+ * data.
+ *
+ * @module
+ */
+import { statSync, writeFileSync } from "node:fs";
+import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { MAX_READ } from "../../ffi/fuse.ts";
+import { close, ERRNO, errnoName, MNT, MS, mount, O, open, umount } from "../../ffi/libc.ts";
+import { MEANINGS, NydusError, toNydusError } from "../base/error.ts";
+import type { Logger } from "../base/log.ts";
+import { workerUrl } from "../base/worker.ts";
+import type { BlobReader } from "../blob/reader.ts";
+import { DelayedReply } from "./fuse-channel.ts";
+import type { Device, FromWorker, MissedRead, ToWorker, WorkerSetup } from "./fuse-messages.ts";
+
+export interface FuseSessionOptions {
+  readonly mountpoint: string;
+  /** Shown as the mount's source. */
+  readonly source: string;
+  /** Serve this bootstrap as a file system; without it, the flat directory of devices. */
+  readonly bootstrap?: string;
+  readonly devices: readonly Device[];
+  readonly readers: ReadonlyMap<number, BlobReader>;
+  /** Any user may enter; what they may do there is decided by the image's modes. */
+  readonly allowOther: boolean;
+  readonly threads: number;
+  readonly log: Logger;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  readonly inbox: MessagePort;
+  readonly ended: Promise<number>;
+}
+
+export class FuseSession implements AsyncDisposable {
+  readonly mountpoint: string;
+  readonly #fd: number;
+  readonly #log: Logger;
+  readonly #readers: Map<number, BlobReader>;
+  readonly #threads: readonly Thread[];
+  /** Requests that wait for data, by their unique number. */
+  readonly #waiting = new Map<string, DelayedReply>();
+  #mounted = true;
+
+  private constructor(fd: number, options: FuseSessionOptions) {
+    this.mountpoint = options.mountpoint;
+    this.#fd = fd;
+    this.#log = options.log;
+    this.#readers = new Map(options.readers);
+    this.#threads = Array.from({ length: options.threads }, () => this.#startThread(options));
+  }
+
+  static mount(options: FuseSessionOptions): FuseSession {
+    const fd = open("/dev/fuse", O.RDWR);
+    if (fd < 0) throw new NydusError("unsupported", `Cannot open "/dev/fuse": ${errnoName(-fd)}`);
+    const access = options.allowOther ? ",allow_other,default_permissions" : "";
+    const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,max_read=${MAX_READ}${access}`;
+    const flags = MS.RDONLY | (options.bootstrap === undefined ? MS.NOSUID | MS.NODEV : 0);
+    const result = mount(options.source, options.mountpoint, "fuse.nydus", flags, data);
+    if (result < 0) {
+      close(fd);
+      throw new NydusError("internal", `Cannot mount FUSE on "${options.mountpoint}": ${errnoName(-result)}`);
+    }
+    const session = new FuseSession(fd, options);
+    session.#raiseReadAhead();
+    return session;
+  }
+
+  #startThread(options: FuseSessionOptions): Thread {
+    const { port1, port2 } = new MessageChannel();
+    const setup: WorkerSetup & { inbox: MessagePort } = {
+      fd: this.#fd,
+      devices: options.devices,
+      inbox: port2,
+      ...(options.bootstrap === undefined ? {} : { bootstrap: { path: options.bootstrap } }),
+    };
+    const worker = new Worker(workerUrl("lib/mount/fuse-worker.ts"), {
+      workerData: setup,
+      transferList: [port2],
+    });
+    const ended = new Promise<number>((resolve) => {
+      worker.on("message", (message: FromWorker) => {
+        if (message.kind === "ended") resolve(message.errno);
+        else if (message.kind === "read") void this.#answer(message);
+        else this.#interrupt(message.uniqueLow, message.uniqueHigh);
+      });
+      worker.on("error", (error) => {
+        this.#log.error(toNydusError(error, `serve "${this.mountpoint}"`).message);
+        resolve(ERRNO.EIO);
+      });
+    });
+    return { worker, inbox: port1, ended };
+  }
+
+  /** FUSE takes the smaller of its default (128 KiB) and what we said; the rest is set from outside. */
+  #raiseReadAhead(): void {
+    try {
+      const { dev } = statSync(this.mountpoint);
+      writeFileSync(
+        `/sys/class/bdi/${(dev >> 8) & 0xfff}:${(dev & 0xff) | ((dev >> 12) & 0xfff00)}/read_ahead_kb`,
+        `${MAX_READ >> 10}`,
+      );
+    } catch (error) {
+      this.#log.debug(toNydusError(error, `raise the read-ahead of "${this.mountpoint}"`).message);
+    }
+  }
+
+  /** Resolves when the file system is gone: unmounted by us or by anybody. */
+  get ended(): Promise<void> {
+    return Promise.all(this.#threads.map((thread) => thread.ended)).then(() => undefined);
+  }
+
+  add(device: Device, reader: BlobReader): void {
+    this.#readers.set(device.index, reader);
+    this.#tell({ kind: "add", device });
+  }
+
+  remove(index: number): void {
+    this.#readers.delete(index);
+    this.#tell({ kind: "remove", index });
+  }
+
+  #tell(message: ToWorker): void {
+    for (const thread of this.#threads) thread.inbox.postMessage(message);
+  }
+
+  async #answer(request: MissedRead): Promise<void> {
+    const { uniqueLow, uniqueHigh, pieces } = request;
+    const key = `${uniqueHigh}:${uniqueLow}`;
+    let size = 0;
+    for (let i = 2; i < pieces.length; i += 3) size += pieces[i] ?? 0;
+    const reply = new DelayedReply(uniqueLow, uniqueHigh, size);
+    this.#waiting.set(key, reply);
+    try {
+      await this.#fill(reply.data, pieces);
+      if (this.#waiting.get(key) === reply) reply.send(this.#fd);
+    } catch (error) {
+      const known = toNydusError(error, "answer a read");
+      if (this.#waiting.get(key) !== reply) return;
+      this.#log.error(known.message);
+      reply.sendError(this.#fd, MEANINGS[known.code].errno);
+    } finally {
+      if (this.#waiting.get(key) === reply) this.#waiting.delete(key);
+    }
+  }
+
+  async #fill(data: Uint8Array, pieces: readonly number[]): Promise<void> {
+    const reads: Promise<void>[] = [];
+    let at = 0;
+    for (let i = 0; i + 2 < pieces.length; i += 3) {
+      const [index = -1, offset = 0, length = 0] = pieces.slice(i, i + 3);
+      const reader = this.#readers.get(index);
+      if (reader === undefined) throw new NydusError("internal", `Cannot read device ${index}: it is gone`);
+      reads.push(reader.read(offset, data.subarray(at, at + length)));
+      at += length;
+    }
+    await Promise.all(reads);
+  }
+
+  /** The reader was killed: it need not wait for the data, which still arrives for others. */
+  #interrupt(uniqueLow: number, uniqueHigh: number): void {
+    const key = `${uniqueHigh}:${uniqueLow}`;
+    const reply = this.#waiting.get(key);
+    if (reply === undefined) return;
+    this.#waiting.delete(key);
+    reply.sendError(this.#fd, ERRNO.EINTR);
+  }
+
+  /** @throws busy when somebody uses the file system, unless `force` */
+  async unmount(options: { readonly force?: boolean } = {}): Promise<void> {
+    if (!this.#mounted) return;
+    const result = umount(this.mountpoint, options.force === true ? MNT.DETACH | MNT.FORCE : 0);
+    if (result === -ERRNO.EBUSY)
+      throw new NydusError("busy", `Cannot unmount "${this.mountpoint}": it is in use`);
+    this.#mounted = false;
+    await this.ended;
+    for (const thread of this.#threads) {
+      thread.inbox.close();
+      await thread.worker.terminate();
+    }
+    close(this.#fd);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.unmount({ force: true });
+  }
+}

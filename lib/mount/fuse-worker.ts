@@ -1,0 +1,60 @@
+/**
+ * A serving thread: blocks on the FUSE descriptor, answers what it can, passes on what needs fetching. The thread never
+ * returns to its event loop while the file system lives.
+ *
+ * @module
+ */
+import { closeSync, fstatSync, openSync } from "node:fs";
+import { type MessagePort, parentPort, workerData } from "node:worker_threads";
+import { OP } from "../../ffi/fuse.ts";
+import { ERRNO, mapFile } from "../../ffi/libc.ts";
+import { openBootstrap } from "../rafs/bootstrap.ts";
+import { DeviceOperations } from "./device-operations.ts";
+import { DeviceSet } from "./device-set.ts";
+import { FuseChannel } from "./fuse-channel.ts";
+import type { FromWorker, WorkerSetup } from "./fuse-messages.ts";
+import { TreeOperations } from "./tree-operations.ts";
+
+interface Operations {
+  handle(channel: FuseChannel, length: number): void;
+}
+
+function operations(setup: WorkerSetup, devices: DeviceSet): Operations {
+  if (setup.bootstrap === undefined) return new DeviceOperations(devices);
+  const fd = openSync(setup.bootstrap.path, "r");
+  try {
+    return new TreeOperations(openBootstrap(mapFile(fd, fstatSync(fd).size)), devices);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function serve(channel: FuseChannel, served: Operations, send: (message: FromWorker) => void): number {
+  for (;;) {
+    const length = channel.receive();
+    if (length <= 0) return -length;
+    switch (channel.opcode) {
+      case OP.INIT:
+        channel.answerInit();
+        break;
+      case OP.FORGET:
+      case OP.BATCH_FORGET:
+        // Node ids are computed, not counted; these take no reply.
+        break;
+      case OP.INTERRUPT:
+        send({ kind: "interrupt", uniqueLow: channel.u32(0), uniqueHigh: channel.u32(4) });
+        break;
+      case OP.DESTROY:
+        channel.sendError(0);
+        return ERRNO.ENODEV;
+      default:
+        served.handle(channel, length);
+    }
+  }
+}
+
+const setup = workerData as WorkerSetup & { inbox: MessagePort };
+const send = (message: FromWorker): void => parentPort?.postMessage(message);
+const devices = new DeviceSet(setup.devices, setup.inbox, send);
+const errno = serve(new FuseChannel(setup.fd), operations(setup, devices), send);
+send({ kind: "ended", errno });

@@ -1,0 +1,294 @@
+/**
+ * The mounts of one process: checked bootstraps, their blobs behind a FUSE directory, and EROFS (or FUSE) on top.
+ *
+ * The process must never touch the file systems that it serves, except through calls that its own threads can answer.
+ *
+ * @module
+ */
+import { mkdirSync, rmdirSync } from "node:fs";
+import { join } from "node:path";
+import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import type { Logger } from "../base/log.ts";
+import { BlobCache } from "../blob/cache.ts";
+import type { Fetcher } from "../content/content.ts";
+import { chunkMaps } from "../rafs/chunk-maps.ts";
+import { openChecked } from "./checked-bootstrap.ts";
+import { mountErofs, unmount } from "./erofs.ts";
+import { COUNTER } from "./fuse-messages.ts";
+import { FuseSession } from "./fuse-session.ts";
+import { ImageBlobs } from "./image-blobs.ts";
+import type { ImageSource, MountRequest, MountStatus } from "./mount-request.ts";
+import { mountAt } from "./mount-table.ts";
+import { mountOverlay } from "./overlay.ts";
+
+/** Threads that answer one FUSE file system. Two keep both of a small node's cores reading. */
+const THREADS = 2;
+
+export type FetcherOf = (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>>;
+
+export interface ImageMountsOptions {
+  /** Holds the device directory and hidden mountpoints; made, and root's alone. */
+  readonly runDirectory: string;
+  readonly cacheDirectory: string;
+  readonly fetcherOf: FetcherOf;
+  readonly log: Logger;
+}
+
+interface MountedImage {
+  readonly request: MountRequest;
+  readonly blobs: ImageBlobs;
+  readonly fetcher: Fetcher & Partial<AsyncDisposable>;
+  readonly driver: "erofs" | "fuse";
+  readonly driverReason: string;
+  /** Where the image itself is mounted: the mountpoint, or below an overlay. */
+  readonly imageDirectory: string;
+  /** The whole file system in user space, for driver `fuse`. */
+  readonly session: FuseSession | undefined;
+}
+
+export class ImageMounts implements AsyncDisposable {
+  readonly #options: ImageMountsOptions;
+  readonly #cache: BlobCache;
+  readonly #mounted = new Map<string, MountedImage>();
+  /** One mount or unmount at a time for an id, in the order of the calls. */
+  readonly #queues = new Map<string, Promise<unknown>>();
+  #devices: FuseSession | undefined;
+  #deviceNumber = 0;
+
+  constructor(options: ImageMountsOptions) {
+    this.#options = options;
+    mkdirSync(options.runDirectory, { recursive: true, mode: 0o700 });
+    mkdirSync(options.cacheDirectory, { recursive: true, mode: 0o700 });
+    this.#cache = new BlobCache(options.cacheDirectory);
+  }
+
+  async mount(request: MountRequest): Promise<MountStatus> {
+    return await this.#inTurn(request.id, async () => {
+      const mounted = this.#mounted.get(request.id) ?? (await this.#mount(request));
+      this.#mounted.set(request.id, mounted);
+      return this.#status(mounted);
+    });
+  }
+
+  /** @returns false when there is no such mount. @throws busy when it is in use, unless `detach` */
+  async umount(id: string, options: { readonly detach?: boolean } = {}): Promise<boolean> {
+    return await this.#inTurn(id, async () => {
+      const mounted = this.#mounted.get(id);
+      if (mounted === undefined) return false;
+      await this.#umount(mounted, options.detach === true);
+      this.#mounted.delete(id);
+      return true;
+    });
+  }
+
+  list(): MountStatus[] {
+    return [...this.#mounted.values()].map((mounted) => this.#status(mounted));
+  }
+
+  /** Mounts that somebody else has unmounted are cleaned up after. @returns how many mounts are left */
+  async reap(): Promise<number> {
+    for (const [id, mounted] of [...this.#mounted]) {
+      if (mountAt(mounted.request.mountpoint) === undefined) await this.umount(id, { detach: true });
+    }
+    return this.#mounted.size;
+  }
+
+  get cache(): BlobCache {
+    return this.#cache;
+  }
+
+  async #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#queues.get(id) ?? Promise.resolve();
+    const mine = before.catch(() => {}).then(work);
+    this.#queues.set(id, mine);
+    try {
+      return await mine;
+    } finally {
+      if (this.#queues.get(id) === mine) this.#queues.delete(id);
+    }
+  }
+
+  async #mount(request: MountRequest): Promise<MountedImage> {
+    const { bootstrap } = openChecked(request.bootstrap, this.#options.cacheDirectory);
+    const fetcher = await this.#options.fetcherOf(request.source);
+    const blobs = await ImageBlobs.open({
+      maps: chunkMaps(bootstrap),
+      cache: this.#cache,
+      fetcher,
+      log: this.#options.log.with({ mount: request.id }),
+      nextDevice: () => this.#deviceNumber++,
+    });
+    try {
+      return await this.#mountOn(request, blobs, fetcher);
+    } catch (error) {
+      blobs[Symbol.dispose]();
+      await fetcher[Symbol.asyncDispose]?.();
+      throw toNydusError(error, `mount "${request.source.location}"`);
+    }
+  }
+
+  async #mountOn(
+    request: MountRequest,
+    blobs: ImageBlobs,
+    fetcher: Fetcher & Partial<AsyncDisposable>,
+  ): Promise<MountedImage> {
+    this.#clearStale(request);
+    const imageDirectory =
+      request.writable === undefined ? request.mountpoint : this.#hiddenDirectory(request.id);
+    const mounted = this.#mountImage(request, blobs, imageDirectory);
+    const image: MountedImage = { request, blobs, fetcher, imageDirectory, ...mounted };
+    if (request.writable === undefined) return image;
+    try {
+      mountOverlay(imageDirectory, request.writable, request.mountpoint);
+    } catch (error) {
+      await this.#umountImage(image, false);
+      throw error;
+    }
+    return image;
+  }
+
+  /** What a server that died left behind is in the way of its successor. */
+  #clearStale(request: MountRequest): void {
+    const there = mountAt(request.mountpoint);
+    if (there?.type !== "erofs" && there?.type !== "fuse.nydus") return;
+    this.#options.log.warn("replacing a mount that no server answers for", {
+      mountpoint: request.mountpoint,
+    });
+    unmount(request.mountpoint, { detach: true });
+  }
+
+  #hiddenDirectory(id: string): string {
+    const path = join(this.#options.runDirectory, "images", Buffer.from(id).toString("hex").slice(0, 200));
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    return path;
+  }
+
+  #mountImage(
+    request: MountRequest,
+    blobs: ImageBlobs,
+    directory: string,
+  ): Pick<MountedImage, "driver" | "driverReason" | "session"> {
+    if (request.driver === "fuse") return this.#mountFuse(request, blobs, directory, "asked for");
+    try {
+      this.#mountErofs(request, blobs, directory);
+      const reason = request.driver === "erofs" ? "asked for" : "the kernel mounts EROFS from files";
+      return { driver: "erofs", driverReason: reason, session: undefined };
+    } catch (error) {
+      if (request.driver === "erofs" || !isCode(error, "unsupported")) throw error;
+      this.#options.log.warn(error.message, { driver: "fuse" });
+      return this.#mountFuse(request, blobs, directory, error.message);
+    }
+  }
+
+  #mountErofs(request: MountRequest, blobs: ImageBlobs, directory: string): void {
+    const session = this.#deviceSession();
+    for (const blob of blobs.blobs) session.add(blob.device, blob.reader);
+    try {
+      mountErofs({
+        bootstrap: request.bootstrap,
+        devices: blobs.devices.map((device) => join(session.mountpoint, device.name)),
+        mountpoint: directory,
+      });
+    } catch (error) {
+      for (const device of blobs.devices) session.remove(device.index);
+      throw error;
+    }
+  }
+
+  #mountFuse(
+    request: MountRequest,
+    blobs: ImageBlobs,
+    directory: string,
+    driverReason: string,
+  ): Pick<MountedImage, "driver" | "driverReason" | "session"> {
+    // Inside one image's session a device's number is its position in the bootstrap.
+    const devices = blobs.devices.map((device, index) => ({ ...device, index }));
+    const session = FuseSession.mount({
+      mountpoint: directory,
+      source: "nydus",
+      bootstrap: request.bootstrap,
+      devices,
+      readers: new Map(blobs.blobs.map((blob, index) => [index, blob.reader])),
+      allowOther: true,
+      threads: THREADS,
+      log: this.#options.log,
+    });
+    return { driver: "fuse", driverReason, session };
+  }
+
+  /** The directory of blob files, mounted when the first image needs it. */
+  #deviceSession(): FuseSession {
+    if (this.#devices !== undefined) return this.#devices;
+    const mountpoint = join(this.#options.runDirectory, "devices");
+    mkdirSync(mountpoint, { recursive: true, mode: 0o700 });
+    unmountAll(mountpoint);
+    this.#devices = FuseSession.mount({
+      mountpoint,
+      source: "nydus-blobs",
+      devices: [],
+      readers: new Map(),
+      allowOther: false,
+      threads: THREADS,
+      log: this.#options.log,
+    });
+    return this.#devices;
+  }
+
+  async #umount(mounted: MountedImage, detach: boolean): Promise<void> {
+    if (mounted.request.writable !== undefined) unmount(mounted.request.mountpoint, { detach });
+    await this.#umountImage(mounted, detach);
+    mounted.blobs[Symbol.dispose]();
+    await mounted.fetcher[Symbol.asyncDispose]?.();
+  }
+
+  async #umountImage(mounted: MountedImage, detach: boolean): Promise<void> {
+    if (mounted.session === undefined) unmount(mounted.imageDirectory, { detach });
+    else await mounted.session.unmount({ force: detach });
+    if (mounted.driver === "erofs")
+      for (const device of mounted.blobs.devices) this.#devices?.remove(device.index);
+    if (mounted.imageDirectory !== mounted.request.mountpoint) rmdirSync(mounted.imageDirectory);
+  }
+
+  #status(mounted: MountedImage): MountStatus {
+    const { request, driver, driverReason, blobs } = mounted;
+    const sum = (pick: (blob: ImageBlobs["blobs"][number]) => number): number =>
+      blobs.blobs.reduce((total, blob) => total + pick(blob), 0);
+    return {
+      id: request.id,
+      mountpoint: request.mountpoint,
+      reference: request.source.location,
+      driver,
+      driverReason,
+      state: mountAt(request.mountpoint) === undefined ? "broken" : "mounted",
+      writable: request.writable !== undefined,
+      blobs: blobs.blobs.map((blob) => blob.cached.map.blobId),
+      imageBytes: sum((blob) => blob.cached.map.compressedSize),
+      fetchedBytes: sum((blob) => blob.reader.counters.storedBytes),
+      requests: sum((blob) => blob.reader.counters.runs),
+      chunks: sum((blob) => blob.reader.counters.chunks),
+      corruptChunks: sum((blob) => blob.reader.counters.corruptChunks),
+      uncachedChunks: sum((blob) => blob.reader.counters.uncached),
+      hits: sum((blob) => blob.device.counters[COUNTER.HITS] ?? 0),
+      misses: sum((blob) => blob.device.counters[COUNTER.MISSES] ?? 0),
+    };
+  }
+
+  /** Unmounts everything, whether in use or not. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const id of [...this.#mounted.keys()]) {
+      await this.umount(id, { detach: true }).catch((error: unknown) =>
+        this.#options.log.error(toNydusError(error, `unmount "${id}"`).message),
+      );
+    }
+    await this.#devices?.unmount({ force: true });
+    this.#cache[Symbol.dispose]();
+  }
+}
+
+function unmountAll(mountpoint: string): void {
+  for (let guard = 0; mountAt(mountpoint) !== undefined; guard++) {
+    if (guard === 100)
+      throw new NydusError("busy", `Cannot use "${mountpoint}": something keeps being mounted there`);
+    unmount(mountpoint, { detach: true });
+  }
+}

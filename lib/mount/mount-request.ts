@@ -1,0 +1,101 @@
+/**
+ * What a mount is asked for and what is told about it: the same shapes in the process, on the control socket and on
+ * the status endpoint. Requests may carry credentials; what is told never does.
+ *
+ * @module
+ */
+import { NydusError } from "../base/error.ts";
+
+export const DRIVERS = ["auto", "erofs", "fuse"] as const;
+export type Driver = (typeof DRIVERS)[number];
+
+/** Where a mount's blobs come from. */
+export interface ImageSource {
+  /** As `openStore` takes it: a reference, "docker://REF", "oci:DIR". */
+  readonly location: string;
+  readonly plainHttp?: boolean;
+  readonly insecure?: boolean;
+  readonly credentials?: { readonly username: string; readonly password: string };
+}
+
+export interface MountRequest {
+  /** Names the mount. Asking again for a mounted id changes nothing. */
+  readonly id: string;
+  /** Absolute paths. */
+  readonly bootstrap: string;
+  readonly mountpoint: string;
+  readonly source: ImageSource;
+  readonly driver: Driver;
+  /** A directory for the upper layer and its work directory: an overlay goes on top. */
+  readonly writable?: string;
+}
+
+export interface MountStatus {
+  readonly id: string;
+  readonly mountpoint: string;
+  /** The source's location. */
+  readonly reference: string;
+  readonly driver: "erofs" | "fuse";
+  /** Why this driver. */
+  readonly driverReason: string;
+  readonly state: "mounted" | "broken";
+  readonly writable: boolean;
+  /** Hex ids, in device order. */
+  readonly blobs: readonly string[];
+  /** Stored bytes of all blobs, and how many were fetched since the mount. */
+  readonly imageBytes: number;
+  readonly fetchedBytes: number;
+  /** Requests for chunks, chunks that came, chunks that failed their digest, chunks that could not be cached. */
+  readonly requests: number;
+  readonly chunks: number;
+  readonly corruptChunks: number;
+  readonly uncachedChunks: number;
+  /** Kernel reads that the cache answered, and those that had to wait. */
+  readonly hits: number;
+  readonly misses: number;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function absolute(value: unknown, what: string): string {
+  if (typeof value === "string" && value.startsWith("/") && !value.includes("\0")) return value;
+  throw new NydusError("usage", `Cannot mount: the ${what} is not an absolute path`);
+}
+
+function parseSource(value: unknown): ImageSource {
+  if (!isRecord(value) || typeof value.location !== "string") {
+    throw new NydusError("usage", "Cannot mount: the request names no source");
+  }
+  const { location, plainHttp, insecure, credentials } = value;
+  const login =
+    isRecord(credentials) &&
+    typeof credentials.username === "string" &&
+    typeof credentials.password === "string"
+      ? { credentials: { username: credentials.username, password: credentials.password } }
+      : {};
+  return {
+    location: location as string,
+    plainHttp: plainHttp === true,
+    insecure: insecure === true,
+    ...login,
+  };
+}
+
+/** Checks a request that came over the control socket. */
+export function parseMountRequest(value: unknown): MountRequest {
+  if (!isRecord(value)) throw new NydusError("usage", "Cannot mount: the request is not an object");
+  const { id, writable } = value;
+  if (typeof id !== "string" || id === "")
+    throw new NydusError("usage", "Cannot mount: the request has no id");
+  const driver = DRIVERS.find((name) => name === value.driver) ?? "auto";
+  return {
+    id,
+    bootstrap: absolute(value.bootstrap, "bootstrap"),
+    mountpoint: absolute(value.mountpoint, "mountpoint"),
+    source: parseSource(value.source),
+    driver,
+    ...(writable === undefined ? {} : { writable: absolute(writable, "writable directory") }),
+  };
+}
