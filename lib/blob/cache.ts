@@ -15,8 +15,10 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readSync,
   rmSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -283,6 +285,31 @@ export class BlobCache implements Disposable {
     throw new NydusError("busy", `Cannot open a cache file for blob "${map.blobId}": all are in use`);
   }
 
+  /** Bytes on disk of everything cached of a blob. */
+  usage(blobId: string): number {
+    return this.#directoriesOf(blobId)
+      .flatMap(
+        (name) => statSync(join(this.directory, "blobs", name, "data"), { throwIfNoEntry: false }) ?? [],
+      )
+      .reduce((sum, data) => sum + data.blocks * 512, 0);
+  }
+
+  #directoriesOf(blobId: string): string[] {
+    return readdirSync(join(this.directory, "blobs")).filter((name) => name.split("-")[0] === blobId);
+  }
+
+  /**
+   * Deletes what no image of this process uses, no other process holds, and `keep` does not name.
+   * @returns the directories that went
+   */
+  collect(keep: ReadonlySet<string>): string[] {
+    const root = join(this.directory, "blobs");
+    return readdirSync(root).filter((name) => {
+      if (keep.has(name.split("-")[0] ?? "") || this.#open.has(name)) return false;
+      return removeUnlessHeld(join(root, name));
+    });
+  }
+
   #file(name: string, map: ChunkMap): CacheFile | undefined {
     const known = this.#open.get(name);
     if (known !== undefined) return known;
@@ -298,6 +325,19 @@ export class BlobCache implements Disposable {
 
   [Symbol.dispose](): void {
     for (const [name, file] of this.#open) this.#close(name, file);
+  }
+}
+
+/** The claims go first: data without claims is nothing, claims without data would be lies. */
+function removeUnlessHeld(directory: string): boolean {
+  const fd = openSync(join(directory, "data"), "a", 0o600);
+  try {
+    if (flock(fd, LOCK.EX | LOCK.NB) < 0) return false;
+    rmSync(join(directory, "claims"), { force: true });
+    rmSync(directory, { recursive: true, force: true });
+    return true;
+  } finally {
+    closeSync(fd);
   }
 }
 

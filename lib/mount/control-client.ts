@@ -1,0 +1,75 @@
+/**
+ * Talks to a control socket (`control.ts`).
+ *
+ * @module
+ */
+import { NydusError } from "../base/error.ts";
+import { errorOfControl } from "./control.ts";
+import type { MountRequest, MountStatus } from "./mount-request.ts";
+
+export class ControlClient {
+  readonly socket: string;
+
+  constructor(socket: string) {
+    this.socket = socket;
+  }
+
+  async mount(request: MountRequest): Promise<MountStatus> {
+    return (await this.#call("POST", "/mounts", request)) as MountStatus;
+  }
+
+  async list(): Promise<readonly MountStatus[]> {
+    return (await this.#call("GET", "/mounts")) as readonly MountStatus[];
+  }
+
+  /** @throws not_found, busy */
+  async umount(id: string, options: { readonly detach?: boolean } = {}): Promise<void> {
+    await this.#call(
+      "DELETE",
+      `/mounts/${encodeURIComponent(id)}${options.detach === true ? "?detach" : ""}`,
+    );
+  }
+
+  async usage(blobId: string): Promise<number> {
+    const { bytes } = (await this.#call("GET", `/blobs/${blobId}/usage`)) as { bytes: number };
+    return bytes;
+  }
+
+  async collect(keep: Iterable<string>): Promise<readonly string[]> {
+    const { removed } = (await this.#call("POST", "/collect", { keep: [...keep] })) as {
+      removed: readonly string[];
+    };
+    return removed;
+  }
+
+  /** @returns the process id. @throws unavailable when nobody listens */
+  async ping(): Promise<number> {
+    const { pid } = (await this.#call("GET", "/healthz")) as { pid: number };
+    return pid;
+  }
+
+  async stop(): Promise<void> {
+    await this.#call("POST", "/stop");
+  }
+
+  async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+    let response: Response;
+    try {
+      response = await fetch(`http://mount${path}`, {
+        method,
+        unix: this.socket,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    } catch (cause) {
+      throw new NydusError(
+        "unavailable",
+        `Cannot reach the mount process at "${this.socket}": nobody answers`,
+        { cause },
+      );
+    }
+    const text = await response.text();
+    const value: unknown = text === "" ? undefined : JSON.parse(text);
+    if (!response.ok) throw errorOfControl(value, response.status);
+    return value;
+  }
+}
