@@ -1,0 +1,191 @@
+/**
+ * `nydus-tool mount`: an image or a bootstrap becomes a directory.
+ *
+ * @module
+ */
+import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { NydusError } from "../lib/base/error.ts";
+import { selfCommand } from "../lib/base/self.ts";
+import { controlSocket } from "../lib/mount/client.ts";
+import { controlApp, serveControl } from "../lib/mount/control.ts";
+import { fetchBootstrap } from "../lib/mount/image-files.ts";
+import { ImageMounts } from "../lib/mount/image-mounts.ts";
+import {
+  DRIVERS,
+  type ImageSource,
+  type MountRequest,
+  type MountStatus,
+} from "../lib/mount/mount-request.ts";
+import { mountAt } from "../lib/mount/mount-table.ts";
+import { blobsLocation, openFetcher } from "../lib/mount/open-fetcher.ts";
+import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
+import type { Arguments, Command, Context } from "./command.ts";
+import { statusEndpoint } from "./status-endpoint.ts";
+
+const REAP_MS = 500;
+
+export const mount: Command = {
+  name: "mount",
+  summary: "Mount an image without downloading it",
+  operands: "IMAGE|BOOTSTRAP DIR",
+  arity: [2, 2],
+  flags: {
+    driver: { type: "string", value: "NAME", help: "auto, erofs or fuse (auto: the first that works)" },
+    "cache-dir": { type: "string", value: "DIR", help: `where chunks are kept (${DEFAULT_CACHE_DIRECTORY})` },
+    writable: { type: "string", value: "DIR", help: "an overlay on top; changes are kept in DIR" },
+    detach: { type: "boolean", short: "d", help: "return once the mount is ready" },
+    blobs: { type: "string", value: "DIR", help: "for a bootstrap file: a directory of blobs" },
+    backend: {
+      type: "string",
+      value: "REPOSITORY",
+      help: "for a bootstrap file: the repository of its blobs",
+    },
+    platform: { type: "string", value: "OS/ARCH", help: "which image of an index" },
+    status: { type: "string", value: "ADDRESS", help: "serve status and metrics: host:port or unix:PATH" },
+    "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+    "plain-http": { type: "boolean", help: "talk http to the registry (loopback needs no flag)" },
+    insecure: { type: "boolean", help: "do not check the registry's certificate" },
+    json: { type: "boolean", help: "say what was mounted as JSON" },
+  },
+  examples: [
+    ["nydus-tool mount registry.example/app:nydus /mnt/app", "until Ctrl-C or nydus-tool umount"],
+    ["nydus-tool mount --detach --writable /var/tmp/app oci:./app /mnt/app", "from a local layout, writable"],
+    ["nydus-tool mount --blobs ./blobs ./image.boot /mnt", "a bootstrap and a directory of blobs"],
+  ],
+  async run(args, context) {
+    if (process.getuid?.() !== 0) {
+      throw new NydusError("denied", `Cannot mount "${args.operand(0)}": mounting needs root`);
+    }
+    if (args.boolean("detach")) await mountDetached(args, context);
+    else await mountHere(args, context);
+  },
+};
+
+function directoryOperand(path: string): string {
+  if (!existsSync(path) || !statSync(path).isDirectory()) {
+    throw new NydusError("not_found", `Cannot mount on "${path}": it is not a directory`);
+  }
+  const real = realpathSync(path);
+  const there = mountAt(real);
+  if (there?.type === "erofs" || there?.type === "fuse.nydus") {
+    throw new NydusError(
+      "busy",
+      `Cannot mount on "${real}": it is a mountpoint already; nydus-tool umount ${real} first`,
+    );
+  }
+  return real;
+}
+
+async function requestOf(
+  args: Arguments,
+  cacheDirectory: string,
+  signal: AbortSignal,
+): Promise<MountRequest> {
+  const image = args.operand(0);
+  const mountpoint = directoryOperand(args.operand(1));
+  const writable = args.string("writable");
+  const common = {
+    id: mountpoint,
+    mountpoint,
+    driver: args.choice("driver", DRIVERS, "auto"),
+    ...(writable === undefined ? {} : { writable: resolve(writable) }),
+  };
+  const access = { plainHttp: args.boolean("plain-http"), insecure: args.boolean("insecure") };
+  const bootstrapSource = sourceOfBootstrap(args);
+  if (bootstrapSource !== undefined) {
+    return { ...common, bootstrap: realpathSync(image), source: { ...access, location: bootstrapSource } };
+  }
+  const source: ImageSource = { ...access, location: absoluteLocation(image) };
+  const platform = args.string("platform");
+  const options = { source, cacheDirectory, signal, ...(platform === undefined ? {} : { platform }) };
+  return { ...common, bootstrap: await fetchBootstrap(options), source };
+}
+
+/** An existing file is a bootstrap; then its blobs must be named. */
+function sourceOfBootstrap(args: Arguments): string | undefined {
+  const [path, blobs, backend] = [args.operand(0), args.string("blobs"), args.string("backend")];
+  const isFile = existsSync(path) && statSync(path).isFile();
+  if (blobs === undefined && backend === undefined) {
+    if (!isFile) return undefined;
+    throw new NydusError(
+      "usage",
+      `Cannot mount bootstrap "${path}": say where its blobs are with --blobs or --backend`,
+    );
+  }
+  if (!isFile) throw new NydusError("not_found", `Cannot mount bootstrap "${path}": no such file`);
+  return blobs === undefined ? backend : blobsLocation(resolve(blobs));
+}
+
+/** The serving process may have another working directory. */
+function absoluteLocation(location: string): string {
+  const match = /^(oci|oci-archive|docker-archive):(.*)$/.exec(location);
+  return match === null ? location : `${match[1]}:${resolve(match[2] ?? "")}`;
+}
+
+async function mountHere(args: Arguments, context: Context): Promise<void> {
+  const cacheDirectory = resolve(args.string("cache-dir") ?? DEFAULT_CACHE_DIRECTORY);
+  const request = await requestOf(args, cacheDirectory, context.signal);
+  const runDirectory = join(args.string("run-dir") ?? DEFAULT_RUN_ROOT, `mount-${process.pid}`);
+  mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
+  try {
+    await using mounts = new ImageMounts({
+      runDirectory,
+      cacheDirectory,
+      fetcherOf: openFetcher,
+      log: context.log,
+    });
+    const stopped = Promise.withResolvers<void>();
+    context.signal.addEventListener("abort", () => stopped.resolve());
+    await using _control = await serveControl(
+      controlSocket(runDirectory),
+      controlApp(mounts, stopped.resolve),
+    );
+    await using _status = await statusEndpoint(args.string("status"), () => Promise.resolve(mounts.list()));
+    announce(args, context, await mounts.mount(request));
+    while (!context.signal.aborted && (await mounts.reap()) > 0) {
+      await Promise.race([Bun.sleep(REAP_MS), stopped.promise]);
+      if (await isSettled(stopped.promise)) break;
+    }
+  } finally {
+    removeRunDirectory(runDirectory);
+  }
+}
+
+async function isSettled(promise: Promise<void>): Promise<boolean> {
+  return await Promise.race([promise.then(() => true), Promise.resolve(false)]);
+}
+
+function announce(args: Arguments, context: Context, status: MountStatus): void {
+  if (args.boolean("json")) return context.print(JSON.stringify(status));
+  context.print(`mounted ${status.reference} on ${status.mountpoint}`);
+  context.print(`driver ${status.driver}: ${status.driverReason}`);
+}
+
+/** The same command in a session of its own; it says when it is ready on its standard output. */
+async function mountDetached(args: Arguments, context: Context): Promise<void> {
+  const words = process.argv
+    .slice(process.argv.indexOf("mount"))
+    .filter((word) => word !== "--detach" && word !== "-d");
+  const child = Bun.spawn([...selfCommand(), ...words], {
+    stdio: ["ignore", "pipe", "inherit"],
+    detached: true,
+  });
+  const wanted = args.boolean("json") ? 1 : 2;
+  const lines: string[] = [];
+  let text = "";
+  for await (const bytes of child.stdout) {
+    text += Buffer.from(bytes).toString("utf8");
+    lines.splice(0, lines.length, ...text.split("\n").slice(0, -1));
+    if (lines.length >= wanted) break;
+  }
+  if (lines.length < wanted) {
+    process.exitCode = await child.exited;
+    throw new NydusError(
+      "internal",
+      `Cannot mount "${args.operand(0)}": the serving process ended (see above)`,
+    );
+  }
+  for (const line of lines) context.print(line);
+  child.unref();
+}

@@ -1,0 +1,53 @@
+/**
+ * `nydus-tool umount`: ends a mount and the process that served only it.
+ *
+ * @module
+ */
+import { existsSync, realpathSync } from "node:fs";
+import { resolve } from "node:path";
+import { NydusError } from "../lib/base/error.ts";
+import { unmount } from "../lib/mount/erofs.ts";
+import { mountAt } from "../lib/mount/mount-table.ts";
+import { DEFAULT_RUN_ROOT, findMounts } from "../lib/mount/run-directory.ts";
+import type { Command } from "./command.ts";
+
+const GONE_TIMEOUT_MS = 10_000;
+const POLL_MS = 20;
+
+export const umount: Command = {
+  name: "umount",
+  summary: "Unmount what mount mounted",
+  operands: "DIR",
+  arity: [1, 1],
+  flags: {
+    force: { type: "boolean", short: "f", help: "even when it is in use: its users get errors" },
+    "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+  },
+  examples: [["nydus-tool umount /mnt/app", "the cache stays for the next mount"]],
+  async run(args) {
+    const path = args.operand(0);
+    const mountpoint = existsSync(path) ? realpathSync(path) : resolve(path);
+    const detach = args.boolean("force");
+    const found = (await findMounts(args.string("run-dir") ?? DEFAULT_RUN_ROOT)).find(
+      ({ status }) => status.mountpoint === mountpoint,
+    );
+    if (found !== undefined) {
+      await found.client.umount(found.status.id, { detach });
+      await gone(found.client);
+      return;
+    }
+    // Nobody serves it any more, but the kernel may still have it.
+    const there = mountAt(mountpoint);
+    if (there?.type === "erofs" || there?.type === "fuse.nydus") unmount(mountpoint, { detach });
+    else throw new NydusError("not_found", `Cannot unmount "${path}": nothing of ours is mounted there`);
+  },
+};
+
+/** The serving process ends by itself when its last mount has gone; wait, so that what it held is free. */
+async function gone(client: { list(): Promise<readonly unknown[]> }): Promise<void> {
+  for (let waited = 0; waited < GONE_TIMEOUT_MS; waited += POLL_MS) {
+    const left = await client.list().catch(() => undefined);
+    if (left === undefined || left.length > 0) return;
+    await Bun.sleep(POLL_MS);
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * From an image (or a bootstrap file) to what a mount needs: the bootstrap in a file of the cache directory, under its
+ * digest, and the place its blobs come from.
+ *
+ * @module
+ */
+import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { digestHex, digestOf } from "../base/digest.ts";
+import { NydusError } from "../base/error.ts";
+import { isNydusImage, loadImage, readBootstrapLayer } from "../image/load.ts";
+import { openStore } from "../image/open.ts";
+import type { ImageSource } from "./mount-request.ts";
+
+export interface FetchBootstrapOptions {
+  readonly source: ImageSource;
+  readonly cacheDirectory: string;
+  readonly platform?: string;
+  readonly signal: AbortSignal;
+}
+
+/** @returns the path of the image's bootstrap. @throws unsupported when the image is not a Nydus one */
+export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<string> {
+  const { source, signal } = options;
+  const { store, reference } = await openStore(source.location, source);
+  await using _store = store;
+  const image = await loadImage(store, reference, { signal, ...platformOption(options.platform) });
+  if (!isNydusImage(image.manifest)) {
+    throw new NydusError(
+      "unsupported",
+      `Cannot mount "${source.location}": it is not a Nydus image; convert it first: nydus-tool convert ${source.location} TARGET`,
+    );
+  }
+  return keep(await readBootstrapLayer(store, image, { signal }), options.cacheDirectory);
+}
+
+function platformOption(platform: string | undefined): { platform?: string } {
+  return platform === undefined ? {} : { platform };
+}
+
+function keep(bootstrap: Uint8Array, cacheDirectory: string): string {
+  const directory = join(cacheDirectory, "bootstraps");
+  const path = join(directory, digestHex(digestOf(bootstrap)));
+  if (existsSync(path)) return path;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  writeFileSync(`${path}.${process.pid}.new`, bootstrap, { mode: 0o600 });
+  renameSync(`${path}.${process.pid}.new`, path);
+  return path;
+}
