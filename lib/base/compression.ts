@@ -5,12 +5,13 @@
  *
  * @module
  */
+import { gunzipSync, zstdDecompressSync } from "node:zlib";
 import {
   compressSync as lz4Compress,
   compress as lz4CompressInPool,
   uncompressSync as lz4Decompress,
 } from "lz4-napi";
-import { corrupt, toNydusError } from "./error.ts";
+import { corrupt } from "./error.ts";
 
 /** Numbers are those on disk. */
 export const COMPRESSORS = { none: 0, lz4_block: 1, gzip: 2, zstd: 3 } as const;
@@ -66,10 +67,11 @@ export function decompressChunk(compressor: Compressor, stored: Uint8Array, size
   let chunk: Uint8Array;
   try {
     chunk = decompress(compressor, stored, size);
-  } catch (error) {
-    throw corrupt(
-      `Cannot decompress a chunk (${compressor}, ${stored.byteLength} bytes): ${toNydusError(error, "").message}`,
-    );
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw corrupt(`Cannot decompress a chunk (${compressor}, ${stored.byteLength} bytes): ${reason}`, {
+      cause,
+    });
   }
   if (chunk.byteLength === size) return chunk;
   throw corrupt(
