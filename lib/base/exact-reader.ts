@@ -13,6 +13,11 @@ export class ExactReader implements AsyncDisposable {
     this.#reader = stream.getReader();
   }
 
+  /** How much can be taken without waiting. */
+  get buffered(): number {
+    return this.#rest.byteLength;
+  }
+
   /** @throws corrupt when the stream ends early */
   async take(count: number): Promise<Uint8Array> {
     if (this.#rest.byteLength >= count) return this.#cut(count);

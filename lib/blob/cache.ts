@@ -20,11 +20,13 @@ import {
   rmSync,
   statSync,
   writeSync,
+  writevSync,
 } from "node:fs";
 import { join } from "node:path";
 import { errnoName, flock, LOCK } from "../../ffi/libc.ts";
 import { type ChunkHasher, sameBytes } from "../base/digest.ts";
 import { NydusError, toNydusError } from "../base/error.ts";
+import { alignUp } from "../base/math.ts";
 import { type ChunkMap, chunkDigest } from "../rafs/chunk-map.ts";
 import { type Claim, ClaimLog } from "./claim-log.ts";
 import {
@@ -36,6 +38,16 @@ import {
   setGapsReady,
   setReady,
 } from "./ready-map.ts";
+
+/** IOV_MAX of Linux. */
+const MAX_VECTORS = 1024;
+const ZEROS = new Uint8Array(BLOCK);
+
+/** A chunk by its index in the map, and its verified content. */
+export interface FetchedChunk {
+  readonly chunk: number;
+  readonly data: Uint8Array;
+}
 
 interface Known {
   readonly length: number;
@@ -150,12 +162,19 @@ class CacheFile implements Disposable {
     return this.#known.get(offset);
   }
 
-  markStored(offset: number): void {
-    const known = this.#known.get(offset);
-    if (known === undefined || known.state === "stored") return;
-    this.#log.append({ offset, length: known.length, digest: known.digest, suspect: false });
-    known.state = "stored";
-    for (const user of this.users) setReady(user.ready, offset, offset + known.length);
+  /** The chunks' data is in the file: claim it, then show it to all users. */
+  markStored(offsets: readonly number[]): void {
+    const news = offsets.flatMap((offset) => {
+      const known = this.#known.get(offset);
+      return known === undefined || known.state === "stored" ? [] : [{ offset, known }];
+    });
+    this.#log.append(
+      news.map(({ offset, known: { length, digest } }) => ({ offset, length, digest, suspect: false })),
+    );
+    for (const { offset, known } of news) {
+      known.state = "stored";
+      for (const user of this.users) setReady(user.ready, offset, offset + known.length);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -226,20 +245,23 @@ export class CachedBlob implements Disposable {
       known.state = "absent";
       return false;
     }
-    this.#file.markStored(offset);
+    this.#file.markStored([offset]);
     return true;
   }
 
-  /** Precondition: `data` passed its digest. @throws no_space and others; the chunk is then simply not cached */
-  store(chunk: number, data: Uint8Array): void {
-    const offset = this.map.uncompressedOffset[chunk] ?? 0;
+  /**
+   * Stores chunks, those that lie side by side with one write.
+   * Precondition: the data passed its digest. @throws no_space and others; the chunks are then simply not cached
+   */
+  store(chunks: readonly FetchedChunk[]): void {
     try {
-      for (let done = 0; done < data.byteLength; ) {
-        done += writeSync(this.fd, data, done, data.byteLength - done, offset + done);
+      for (const group of contiguous(chunks, this.map)) {
+        const offset = this.map.uncompressedOffset[group[0]?.chunk ?? 0] ?? 0;
+        writeFully(this.fd, padded(group), offset);
       }
-      this.#file.markStored(offset);
+      this.#file.markStored(chunks.map(({ chunk }) => this.map.uncompressedOffset[chunk] ?? 0));
     } catch (error) {
-      throw toNydusError(error, `store a chunk in "${this.path}"`);
+      throw toNydusError(error, `store chunks in "${this.path}"`);
     }
   }
 
@@ -325,6 +347,39 @@ export class BlobCache implements Disposable {
 
   [Symbol.dispose](): void {
     for (const [name, file] of this.#open) this.#close(name, file);
+  }
+}
+
+/** Runs of chunks whose places in the uncompressed space follow each other, each of at most `MAX_VECTORS`/2. */
+function contiguous(chunks: readonly FetchedChunk[], map: ChunkMap): FetchedChunk[][] {
+  const groups: FetchedChunk[][] = [];
+  let next = -1;
+  for (const fetched of chunks) {
+    const offset = map.uncompressedOffset[fetched.chunk] ?? 0;
+    const group = groups.at(-1);
+    if (group !== undefined && offset === next && group.length * 2 < MAX_VECTORS) group.push(fetched);
+    else groups.push([fetched]);
+    next = alignUp(offset + fetched.data.byteLength, BLOCK);
+  }
+  return groups;
+}
+
+/** The data of neighbours with the zeros between them, for one pwritev(2). */
+function padded(group: readonly FetchedChunk[]): Uint8Array[] {
+  return group.flatMap(({ data }, i) => {
+    const gap = alignUp(data.byteLength, BLOCK) - data.byteLength;
+    return gap === 0 || i === group.length - 1 ? [data] : [data, ZEROS.subarray(0, gap)];
+  });
+}
+
+function writeFully(fd: number, buffers: readonly Uint8Array[], offset: number): void {
+  const total = buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0);
+  const written = writevSync(fd, buffers, offset);
+  // A short write is rare (a nearly full disk); what is left goes in one piece, and fails if it must.
+  if (written < total) {
+    const rest = Buffer.concat(buffers).subarray(written);
+    for (let done = 0; done < rest.byteLength; )
+      done += writeSync(fd, rest, done, rest.byteLength - done, offset + written + done);
   }
 }
 

@@ -91,9 +91,9 @@ export class ClaimLog implements Disposable {
     return { log: new ClaimLog(path), claims: kept };
   }
 
-  /** The caller has written the chunk's data before. One write a record: O_APPEND keeps records whole. */
-  append(claim: Claim): void {
-    writeSync(this.#fd, encode(claim));
+  /** The caller has written the chunks' data before. One write: O_APPEND keeps records whole and in order. */
+  append(claims: readonly Claim[]): void {
+    if (claims.length > 0) writeSync(this.#fd, Buffer.concat(claims.map(encode)));
   }
 
   [Symbol.dispose](): void {

@@ -15,7 +15,7 @@ import type { Logger } from "../base/log.ts";
 import type { Fetcher } from "../content/content.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { chunkAt, chunkDigest } from "../rafs/chunk-map.ts";
-import type { CachedBlob } from "./cache.ts";
+import type { CachedBlob, FetchedChunk } from "./cache.ts";
 import { planRuns, type Run } from "./fetch-plan.ts";
 
 /** What a cold start costs is round trips: design.md 1 has the measurement. */
@@ -116,27 +116,54 @@ export class BlobReader {
 
   /** Never rejects: failures go to those who wait for the chunks. */
   async #fetchRun(run: Run): Promise<void> {
-    let next = 0;
+    const left = new Set(run);
     try {
       await using body = await this.#request(run[0] ?? 0, run.at(-1) ?? 0);
-      for (; next < run.length; next++) {
-        const chunk = run[next] ?? 0;
-        const stored = await body.take(this.blob.map.compressedLength[chunk] ?? 0);
-        await this.#settle(chunk, () => this.#accept(chunk, stored));
+      let batch: FetchedChunk[] = [];
+      const flush = (): void => {
+        this.#deliver(batch);
+        for (const { chunk } of batch) left.delete(chunk);
+        batch = [];
+      };
+      for (const chunk of run) {
+        const size = this.blob.map.compressedLength[chunk] ?? 0;
+        // Readers get what has arrived before we wait for more; what arrived together is stored together.
+        if (body.buffered < size) flush();
+        const data = await this.#verified(chunk, await body.take(size)).catch((error: unknown) =>
+          this.#fail(chunk, error),
+        );
+        if (data !== undefined) batch.push({ chunk, data });
+        else left.delete(chunk);
       }
+      flush();
     } catch (error) {
       const failure = toNydusError(error, `read blob "${this.blob.map.blobId}"`);
-      for (const chunk of run.slice(next)) await this.#settle(chunk, () => Promise.reject(failure));
+      for (const chunk of left) this.#fail(chunk, failure);
     }
   }
 
-  async #settle(chunk: number, work: () => Promise<Uint8Array | undefined>): Promise<void> {
+  #fail(chunk: number, error: unknown): undefined {
     const pending = this.#pending.get(chunk);
+    this.#pending.delete(chunk);
+    pending?.reject(error);
+  }
+
+  /** Into the cache, and to those who wait. Where the cache fails, readers get the data all the same. */
+  #deliver(batch: readonly FetchedChunk[]): void {
+    const { blob, log } = this.#options;
+    if (batch.length === 0) return;
+    let cached = true;
     try {
-      pending?.resolve(await work());
+      blob.store(batch);
     } catch (error) {
-      pending?.reject(error);
-    } finally {
+      cached = false;
+      if (this.counters.uncached === 0) log.warn(toNydusError(error, "cache a chunk").message);
+      this.counters.uncached += batch.length;
+    }
+    for (const { chunk, data } of batch) {
+      this.counters.chunks++;
+      this.counters.storedBytes += blob.map.compressedLength[chunk] ?? 0;
+      this.#pending.get(chunk)?.resolve(cached ? undefined : data);
       this.#pending.delete(chunk);
     }
   }
@@ -154,21 +181,6 @@ export class BlobReader {
       size: map.compressedSize,
     };
     return new ExactReader(await fetcher.fetch(descriptor, { range: { start, end }, signal }));
-  }
-
-  /** @returns the chunk's data when it could not be cached */
-  async #accept(chunk: number, stored: Uint8Array): Promise<Uint8Array | undefined> {
-    const { blob, log } = this.#options;
-    const data = await this.#verified(chunk, stored);
-    this.counters.chunks++;
-    this.counters.storedBytes += blob.map.compressedLength[chunk] ?? 0;
-    try {
-      blob.store(chunk, data);
-      return undefined;
-    } catch (error) {
-      if (this.counters.uncached++ === 0) log.warn(toNydusError(error, "cache a chunk").message);
-      return data;
-    }
   }
 
   /** Damaged in transit is not damaged at the source: ask again before giving up. */
