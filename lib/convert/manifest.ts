@@ -1,0 +1,88 @@
+/**
+ * The manifest and config of a converted image: blob layers in the order of the layers they came from, the bootstrap
+ * last. Wire contract of the reference's converter and snapshotter.
+ *
+ * @module
+ */
+import { type Digest, digestOf } from "../base/digest.ts";
+import type { ImageConfig } from "../oci/config.ts";
+import type { Descriptor } from "../oci/descriptor.ts";
+import type { Manifest } from "../oci/manifest.ts";
+import { ANNOTATION, MEDIA } from "../oci/media-types.ts";
+import type { BootstrapLayer } from "./bootstrap-layer.ts";
+
+/** RAFS v6. */
+const FS_VERSION = "6";
+
+/** Which family's media types to write. Blob layers have one type in both. */
+export type MediaFamily = "oci" | "docker";
+
+const FAMILIES = {
+  oci: { manifest: MEDIA.ociManifest, config: MEDIA.ociConfig, bootstrap: MEDIA.ociLayerGzip },
+  docker: { manifest: MEDIA.dockerManifest, config: MEDIA.dockerConfig, bootstrap: MEDIA.dockerLayerGzip },
+} as const;
+
+export interface ConvertedParts {
+  readonly family: MediaFamily;
+  /** What was converted. */
+  readonly source: { readonly digest?: Digest; readonly reference?: string };
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly config: ImageConfig;
+  /** One a source layer, those without data included. */
+  readonly blobs: readonly { readonly digest: Digest; readonly size: number }[];
+  readonly bootstrap: BootstrapLayer;
+}
+
+export interface Document {
+  readonly descriptor: Descriptor;
+  readonly bytes: Uint8Array;
+}
+
+export function blobDescriptor(blob: { readonly digest: Digest; readonly size: number }): Descriptor {
+  const { digest, size } = blob;
+  return { mediaType: MEDIA.nydusBlob, digest, size, annotations: { [ANNOTATION.nydusBlob]: "true" } };
+}
+
+export function bootstrapDescriptor(layer: BootstrapLayer, family: MediaFamily): Descriptor {
+  return {
+    mediaType: FAMILIES[family].bootstrap,
+    digest: layer.digest,
+    size: layer.bytes.byteLength,
+    annotations: { [ANNOTATION.nydusBootstrap]: "true", [ANNOTATION.nydusFsVersion]: FS_VERSION },
+  };
+}
+
+/** Blob layers are not compressed as a whole: each is its own diff id. No time goes in: the same input, the same bytes. */
+export function convertedConfig(parts: ConvertedParts): Document {
+  const { config, blobs, bootstrap, family } = parts;
+  const diffIds = [...blobs.map((blob) => blob.digest), bootstrap.diffId];
+  const step = { created_by: "Nydus Converter", comment: "Nydus Bootstrap Layer" };
+  const rewritten: ImageConfig = {
+    ...config,
+    rootfs: { type: "layers", diff_ids: diffIds },
+    history: [...(config.history ?? []), step],
+  };
+  return document(rewritten, FAMILIES[family].config);
+}
+
+export function convertedManifest(parts: ConvertedParts, config: Descriptor): Document {
+  const { family, source } = parts;
+  const manifest: Manifest = {
+    schemaVersion: 2,
+    mediaType: FAMILIES[family].manifest,
+    config,
+    layers: [...parts.blobs.map(blobDescriptor), bootstrapDescriptor(parts.bootstrap, family)],
+    annotations: {
+      ...parts.annotations,
+      [ANNOTATION.nydusFsVersion]: FS_VERSION,
+      ...(source.digest === undefined ? {} : { [ANNOTATION.nydusSourceDigest]: source.digest }),
+      ...(source.reference === undefined ? {} : { [ANNOTATION.nydusSourceReference]: source.reference }),
+    },
+  };
+  return document(manifest, manifest.mediaType);
+}
+
+function document(value: object, mediaType: string): Document {
+  const bytes = Buffer.from(JSON.stringify(value));
+  return { bytes, descriptor: { mediaType, digest: digestOf(bytes), size: bytes.byteLength } };
+}
