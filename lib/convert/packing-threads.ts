@@ -67,16 +67,19 @@ async function packOn(worker: Worker, request: PackRequest): Promise<PackedLayer
     } else if (message.kind === "packed") resolve(message.layer);
     else reject(new Failure(message.error.code, message.error.message));
   };
+  // It may fail while the source is being opened, before anybody waits for it.
+  promise.catch(() => {});
   const abort = (): void => reject(signal?.reason);
   worker.on("message", listen).on("error", reject);
   signal?.addEventListener("abort", abort);
   try {
     send({ kind: "start", options });
-    const body = await open();
-    const feeding = feed(body, gate, send);
+    const reader = (await open()).getReader();
+    const feeding = feed(reader, gate, send);
     return await promise.finally(async () => {
       // A layer that failed in the thread is not read to its end.
       gate.close();
+      await reader.cancel().catch(() => {});
       await feeding;
     });
   } finally {
@@ -85,22 +88,18 @@ async function packOn(worker: Worker, request: PackRequest): Promise<PackedLayer
   }
 }
 
-/** Sends the body on as fast as the thread takes it. A source that breaks is reported by way of the thread. */
+/** Sends the layer on as fast as the thread takes it. A source that breaks is reported by way of the thread. */
 async function feed(
-  body: ReadableStream<Uint8Array>,
+  reader: ReadableStreamDefaultReader<Uint8Array>,
   gate: Gate,
   send: (message: ToPacker) => void,
 ): Promise<void> {
-  const reader = body.getReader();
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
       send({ kind: "piece", bytes: value });
-      if (!(await gate.take(value.byteLength))) {
-        await reader.cancel().catch(() => {});
-        return;
-      }
+      if (!(await gate.take(value.byteLength))) return;
     }
     send({ kind: "end" });
   } catch (error) {

@@ -1,0 +1,55 @@
+/**
+ * What a conversion did, for people and for programs (`--output-json`).
+ *
+ * @module
+ */
+import type { Digest } from "../base/digest.ts";
+
+export interface LayerReport {
+  /** Of the source layer; absent for a directory. */
+  readonly sourceDigest?: Digest;
+  /** Compressed bytes. */
+  readonly sourceSize?: number;
+  /** Bytes of the uncompressed tar. */
+  readonly tarSize: number;
+  readonly entries: number;
+  /** Distinct chunks in the blob. */
+  readonly chunks: number;
+  readonly digest: Digest;
+  readonly size: number;
+  /** False when the target had it already. */
+  readonly pushed: boolean;
+  /** Reading, compressing and writing it, waiting for a free thread not included. */
+  readonly packSeconds: number;
+  readonly pushSeconds: number;
+}
+
+export interface BootstrapReport {
+  readonly digest: Digest;
+  /** Bytes of the layer. */
+  readonly size: number;
+  /** Bytes of `image.boot`. */
+  readonly uncompressedSize: number;
+  readonly pushed: boolean;
+}
+
+export interface ConvertReport {
+  readonly sourceDigest?: Digest;
+  /** Of the manifest in the target. */
+  readonly targetDigest: Digest;
+  /** The source was a Nydus image already and was copied. */
+  readonly copied: boolean;
+  readonly layers: readonly LayerReport[];
+  readonly bootstrap?: BootstrapReport;
+  /** Compressed bytes of the source's layers; 0 for a directory. */
+  readonly sourceSize: number;
+  /** Bytes of all layers in the target, the bootstrap included. */
+  readonly targetSize: number;
+  /** Bytes that went to the target. */
+  readonly pushedSize: number;
+  readonly seconds: number;
+}
+
+export function secondsSince(start: number): number {
+  return Math.round(performance.now() - start) / 1000;
+}
