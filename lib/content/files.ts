@@ -1,0 +1,99 @@
+/**
+ * Files of a store: streamed out by range, and written so that a name only ever stands for complete, synced bytes.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { corrupt, toNydusError } from "../base/error.ts";
+import { abortable } from "./abortable.ts";
+import type { ByteRange } from "./content.ts";
+
+/** Bytes a read: large enough that the thread pool's round trip does not count. */
+const READ_SIZE = 512 * 1024;
+
+/** Bytes [start, end) of an open file, which is closed when the stream ends. */
+export function streamFile(
+  file: FileHandle,
+  range: ByteRange,
+  path: string,
+  signal?: AbortSignal,
+): ReadableStream<Uint8Array> {
+  let at = range.start;
+  const stop = async (error: unknown): Promise<never> => {
+    await file.close().catch(() => {});
+    throw toNydusError(error, `read "${path}"`);
+  };
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        if (at >= range.end) {
+          await file.close();
+          controller.close();
+          return;
+        }
+        try {
+          signal?.throwIfAborted();
+          const buffer = new Uint8Array(Math.min(READ_SIZE, range.end - at));
+          const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, at);
+          if (bytesRead === 0) throw corrupt(`Cannot read "${path}": it was cut short while it was read`);
+          at += bytesRead;
+          controller.enqueue(buffer.subarray(0, bytesRead));
+        } catch (error) {
+          await stop(error);
+        }
+      },
+      async cancel() {
+        await file.close();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** Writes a file under a temporary name in the same directory, syncs it, then gives it its name. */
+export async function writeFileAtomically(
+  path: string,
+  body: ReadableStream<Uint8Array> | Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.partial`);
+  try {
+    const file = await open(temporary, "wx", 0o644);
+    try {
+      await writeBody(file, body, signal);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    if (body instanceof ReadableStream && !body.locked) await body.cancel(error).catch(() => {});
+    throw toNydusError(error, `write "${path}"`);
+  }
+}
+
+async function writeBody(
+  file: FileHandle,
+  body: ReadableStream<Uint8Array> | Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
+  const parts = body instanceof Uint8Array ? [body] : abortable(body, signal);
+  for await (const part of parts) {
+    let done = 0;
+    while (done < part.byteLength) done += (await file.write(part, done)).bytesWritten;
+  }
+}
+
+/** A rename is only durable once the directory is. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
