@@ -98,10 +98,24 @@ const CODES: Readonly<Partial<Record<Code, ErrorCode>>> = {
   [Code.DataLoss]: "corrupt",
 };
 
+/** A missing socket is not a missing image: connecting has meanings of its own. */
+const CONNECTING: Readonly<Record<string, { code: ErrorCode; state: string }>> = {
+  ENOENT: { code: "unavailable", state: "there is no such socket; is containerd running?" },
+  ECONNREFUSED: { code: "unavailable", state: "nobody listens there; is containerd running?" },
+  EACCES: { code: "denied", state: "this user may not connect" },
+};
+
+function systemCode(cause: unknown): string {
+  return cause instanceof Error && "code" in cause ? String(cause.code) : "";
+}
+
 /** Give a failed call a meaning. */
 export function fromGrpc(error: unknown, action: string): NydusError {
   if (error instanceof NydusError) return error;
   if (!(error instanceof ConnectError)) return toNydusError(error, action);
+  const refused = CONNECTING[systemCode(error.cause)];
+  if (refused !== undefined)
+    return new NydusError(refused.code, `Cannot ${action}: ${refused.state}`, { cause: error });
   const state = error.rawMessage === "" ? Code[error.code] : error.rawMessage;
   return new NydusError(CODES[error.code] ?? "internal", `Cannot ${action}: ${state}`, { cause: error });
 }
