@@ -20,8 +20,8 @@ import {
 import { mountAt } from "../lib/mount/mount-table.ts";
 import { blobsLocation, openFetcher } from "../lib/mount/open-fetcher.ts";
 import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
+import { serveStatus } from "../lib/status/serve.ts";
 import type { Arguments, Command, Context } from "./command.ts";
-import { statusEndpoint } from "./status-endpoint.ts";
 
 const REAP_MS = 500;
 
@@ -141,7 +141,11 @@ async function mountHere(args: Arguments, context: Context): Promise<void> {
       controlSocket(runDirectory),
       controlApp(mounts, stopped.resolve),
     );
-    await using _status = await statusEndpoint(args.string("status"), () => Promise.resolve(mounts.list()));
+    const address = args.string("status");
+    await using _status =
+      address === undefined
+        ? undefined
+        : serveStatus(address, { mounts: () => Promise.resolve(mounts.list()) });
     announce(args, context, await mounts.mount(request));
     while (!context.signal.aborted && (await mounts.reap()) > 0) {
       await Promise.race([Bun.sleep(REAP_MS), stopped.promise]);

@@ -8,8 +8,11 @@ import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestHex, digestOf } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
-import { isNydusImage, loadImage, readBootstrapLayer } from "../image/load.ts";
+import { readBootstrapLayer } from "../image/bootstrap-layer.ts";
+import { isNydusImage, loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
+import type { Platform } from "../oci/descriptor.ts";
+import { parsePlatform } from "../oci/platform.ts";
 import type { ImageSource } from "./mount-request.ts";
 
 export interface FetchBootstrapOptions {
@@ -34,8 +37,8 @@ export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<st
   return keep(await readBootstrapLayer(store, image, { signal }), options.cacheDirectory);
 }
 
-function platformOption(platform: string | undefined): { platform?: string } {
-  return platform === undefined ? {} : { platform };
+function platformOption(platform: string | undefined): { platform?: Platform } {
+  return platform === undefined ? {} : { platform: parsePlatform(platform) };
 }
 
 function keep(bootstrap: Uint8Array, cacheDirectory: string): string {

@@ -1,0 +1,34 @@
+/**
+ * The status endpoint: read-only, no secrets.
+ *
+ *     GET /healthz            "ok"
+ *     GET /metrics            Prometheus' text format
+ *     GET /api/v1/mounts      [MountStatus]
+ *     GET /api/v1/snapshots   [SnapshotStatus]; 404 where no snapshotter runs
+ *
+ * @module
+ */
+import { Hono } from "hono";
+import { mountMetrics, operationMetrics, snapshotMetrics } from "./metrics.ts";
+import type { StatusSource } from "./source.ts";
+
+const PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8";
+
+export function statusApp(source: StatusSource): Hono {
+  const app = new Hono();
+  app.get("/healthz", (context) => context.text("ok\n"));
+  app.get("/api/v1/mounts", async (context) => context.json(await source.mounts()));
+  app.get("/api/v1/snapshots", async (context) => {
+    if (source.snapshots === undefined) return context.json({ message: "no snapshotter runs here" }, 404);
+    return context.json(await source.snapshots());
+  });
+  app.get("/metrics", async (context) => {
+    const parts = [
+      mountMetrics(await source.mounts()),
+      source.snapshots === undefined ? "" : snapshotMetrics(await source.snapshots()),
+      source.operations === undefined ? "" : operationMetrics(source.operations()),
+    ];
+    return context.body(parts.join(""), 200, { "content-type": PROMETHEUS });
+  });
+  return app;
+}

@@ -1,0 +1,96 @@
+/**
+ * Metrics in Prometheus' text format (exposition format 0.0.4).
+ *
+ * Per mount (labels `mountpoint`, `reference`, `driver`):
+ *     nydus_mount_image_bytes           stored bytes of all blobs of the image
+ *     nydus_mount_fetched_bytes_total   stored bytes fetched since the mount
+ *     nydus_mount_requests_total        requests for chunks to the source
+ *     nydus_mount_chunks_total          chunks fetched and verified
+ *     nydus_mount_corrupt_chunks_total  chunks that failed their digest and were asked for again
+ *     nydus_mount_uncached_chunks_total chunks that could not be written to the cache
+ *     nydus_mount_cache_hits_total      kernel reads answered from the cache
+ *     nydus_mount_cache_misses_total    kernel reads that had to wait for data
+ * Of the process:
+ *     nydus_mounts{driver,state}, nydus_snapshots{kind},
+ *     nydus_snapshotter_operations_total, nydus_snapshotter_operation_errors_total,
+ *     nydus_snapshotter_operation_seconds_total{operation}
+ *
+ * @module
+ */
+import type { MountStatus } from "../mount/mount-request.ts";
+import type { OperationStatus, SnapshotStatus } from "./source.ts";
+
+type Labels = Readonly<Record<string, string>>;
+
+interface Sample {
+  readonly labels: Labels;
+  readonly value: number;
+}
+
+/** Backslash, quote and newline are escaped in label values. */
+function labelText(labels: Labels): string {
+  const escaped = (value: string): string =>
+    value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escaped(value)}"`);
+  return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
+}
+
+function family(name: string, type: "gauge" | "counter", help: string, samples: readonly Sample[]): string {
+  const lines = samples.map(({ labels, value }) => `${name}${labelText(labels)} ${value}`);
+  return [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`, ...lines, ""].join("\n");
+}
+
+const MOUNT_FAMILIES: readonly (readonly [string, "gauge" | "counter", keyof MountStatus, string])[] = [
+  ["nydus_mount_image_bytes", "gauge", "imageBytes", "Stored bytes of all blobs of the image."],
+  ["nydus_mount_fetched_bytes_total", "counter", "fetchedBytes", "Stored bytes fetched since the mount."],
+  ["nydus_mount_requests_total", "counter", "requests", "Requests for chunks to the source."],
+  ["nydus_mount_chunks_total", "counter", "chunks", "Chunks fetched and verified."],
+  ["nydus_mount_corrupt_chunks_total", "counter", "corruptChunks", "Chunks that failed their digest."],
+  ["nydus_mount_uncached_chunks_total", "counter", "uncachedChunks", "Chunks that could not be cached."],
+  ["nydus_mount_cache_hits_total", "counter", "hits", "Kernel reads answered from the cache."],
+  ["nydus_mount_cache_misses_total", "counter", "misses", "Kernel reads that had to wait for data."],
+];
+
+export function mountMetrics(mounts: readonly MountStatus[]): string {
+  const families = MOUNT_FAMILIES.map(([name, type, field, help]) =>
+    family(
+      name,
+      type,
+      help,
+      mounts.map((mount) => ({
+        labels: { mountpoint: mount.mountpoint, reference: mount.reference, driver: mount.driver },
+        value: Number(mount[field]),
+      })),
+    ),
+  );
+  const counted = countBy(mounts, (mount) => `${mount.driver} ${mount.state}`).map(([key, value]) => {
+    const [driver = "", state = ""] = key.split(" ");
+    return { labels: { driver, state }, value };
+  });
+  return [...families, family("nydus_mounts", "gauge", "Mounted images.", counted)].join("");
+}
+
+export function snapshotMetrics(snapshots: readonly SnapshotStatus[]): string {
+  const counted = countBy(snapshots, ({ kind }) => kind).map(([kind, value]) => ({
+    labels: { kind },
+    value,
+  }));
+  return family("nydus_snapshots", "gauge", "Snapshots known to the snapshotter.", counted);
+}
+
+export function operationMetrics(operations: readonly OperationStatus[]): string {
+  const samples = (field: "count" | "errors" | "seconds"): Sample[] =>
+    operations.map((operation) => ({ labels: { operation: operation.operation }, value: operation[field] }));
+  const name = "nydus_snapshotter_operation";
+  return [
+    family(`${name}s_total`, "counter", "Calls answered.", samples("count")),
+    family(`${name}_errors_total`, "counter", "Calls that failed.", samples("errors")),
+    family(`${name}_seconds_total`, "counter", "Time spent in calls.", samples("seconds")),
+  ].join("");
+}
+
+function countBy<T>(items: readonly T[], key: (item: T) => string): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const item of items) counts.set(key(item), (counts.get(key(item)) ?? 0) + 1);
+  return [...counts];
+}
