@@ -13,7 +13,7 @@ import type { MediaFamily } from "./manifest.ts";
 import type { PackedLayer } from "./pack-layer.ts";
 import { PackingThreads } from "./packing-threads.ts";
 import { type PublishOptions, publishImage, pushBlob, type Target } from "./publish.ts";
-import { type ConvertReport, type LayerReport, secondsSince } from "./report.ts";
+import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 export interface Source {
@@ -60,16 +60,13 @@ export async function convertImage(
     options,
   );
   const layers = converted.map(({ report }) => report);
-  const parts = [...layers, bootstrap];
   return {
     sourceDigest: descriptor.digest,
     targetDigest: made.digest,
     copied: false,
     layers,
     bootstrap,
-    sourceSize: manifest.layers.reduce((sum, { size }) => sum + size, 0),
-    targetSize: parts.reduce((sum, { size }) => sum + size, 0),
-    pushedSize: parts.reduce((sum, { size, pushed }) => sum + (pushed ? size : 0), 0),
+    ...totals(layers, bootstrap),
     seconds: secondsSince(start),
   };
 }

@@ -10,7 +10,7 @@ import type { BlobInfo } from "../rafs/blob-table.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
 import { mergeLayers } from "../tree/overlay.ts";
 import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
-import type { PackedLayer, PackFormat } from "./pack-layer.ts";
+import type { PackedContent, PackFormat } from "./pack-layer.ts";
 
 export interface MergeOptions extends PackFormat {
   /** Paths whose data is wanted first; by default everything is. */
@@ -18,7 +18,7 @@ export interface MergeOptions extends PackFormat {
 }
 
 /** @param layers lowest first; the same layer may occur more than once */
-export function mergeIntoBootstrap(layers: readonly PackedLayer[], options: MergeOptions): Uint8Array {
+export function mergeIntoBootstrap(layers: readonly PackedContent[], options: MergeOptions): Uint8Array {
   const { chunkSize, compressor, digester, prefetch } = options;
   const blobs = new Map<BlobRef, BlobInfo>();
   const byId = new Map<string, BlobRef>();

@@ -34,11 +34,15 @@ export interface PackOptions extends PackFormat {
   readonly signal?: AbortSignal;
 }
 
-export interface PackedLayer {
+/** A layer's content: its tree, and its data in a blob file. */
+export interface PackedContent {
   readonly tree: Directory;
   /** What the tree's chunks refer to. */
   readonly blob: BlobRef;
   readonly file: BlobFile;
+}
+
+export interface PackedLayer extends PackedContent {
   readonly diffId: Digest;
   /** Of the uncompressed tar. */
   readonly tarSize: number;
@@ -119,7 +123,7 @@ export class Packer implements Disposable {
     }
   }
 
-  async finish(): Promise<Pick<PackedLayer, "tree" | "blob" | "file">> {
+  async finish(): Promise<PackedContent> {
     const { compressor, digester, chunkSize } = this.#format;
     const tree = this.#builder.root;
     const { blob } = this.#writer;

@@ -17,7 +17,7 @@ import {
   convertedManifest,
 } from "./manifest.ts";
 import { type MergeOptions, mergeIntoBootstrap } from "./merge.ts";
-import type { PackedLayer } from "./pack-layer.ts";
+import type { PackedContent } from "./pack-layer.ts";
 import type { BootstrapReport } from "./report.ts";
 
 export interface Target {
@@ -42,7 +42,7 @@ export async function pushOnce(
 /** Sends a blob file and removes it: the work directory holds only what is under way. */
 export async function pushBlob(
   target: Target,
-  layer: PackedLayer,
+  layer: PackedContent,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const { path } = layer.file;
@@ -67,7 +67,7 @@ export interface Published {
  * @param layers one a source layer, lowest first; the same one may occur twice
  */
 export async function publishImage(
-  layers: readonly PackedLayer[],
+  layers: readonly PackedContent[],
   parts: Omit<ConvertedParts, "blobs" | "bootstrap">,
   target: Target,
   options: PublishOptions,
@@ -99,7 +99,7 @@ export async function publishImage(
   };
 }
 
-function chunkInfoFiles(layers: readonly PackedLayer[]): BootstrapFile[] {
+function chunkInfoFiles(layers: readonly PackedContent[]): BootstrapFile[] {
   const files = new Map<string, Uint8Array>();
   for (const { blob, file } of layers)
     if (file.chunkInfo !== undefined) files.set(`${blob.id}.blob.meta`, file.chunkInfo);

@@ -10,8 +10,8 @@ export interface LayerReport {
   readonly sourceDigest?: Digest;
   /** Compressed bytes. */
   readonly sourceSize?: number;
-  /** Bytes of the uncompressed tar. */
-  readonly tarSize: number;
+  /** Bytes of the uncompressed tar; absent for a directory. */
+  readonly tarSize?: number;
   readonly entries: number;
   /** Distinct chunks in the blob. */
   readonly chunks: number;
@@ -52,4 +52,17 @@ export interface ConvertReport {
 
 export function secondsSince(start: number): number {
   return Math.round(performance.now() - start) / 1000;
+}
+
+/** What the parts add up to. */
+export function totals(
+  layers: readonly LayerReport[],
+  bootstrap: BootstrapReport,
+): Pick<ConvertReport, "sourceSize" | "targetSize" | "pushedSize"> {
+  const parts = [...layers, bootstrap];
+  return {
+    sourceSize: layers.reduce((sum, { sourceSize = 0 }) => sum + sourceSize, 0),
+    targetSize: parts.reduce((sum, { size }) => sum + size, 0),
+    pushedSize: parts.reduce((sum, { size, pushed }) => sum + (pushed ? size : 0), 0),
+  };
 }
