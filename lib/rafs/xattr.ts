@@ -61,6 +61,12 @@ export function canStoreXattr(key: ByteString): boolean {
   );
 }
 
+/** Without the keys that EROFS has no place for, which Linux file systems refuse as well ("com.apple.provenance"). */
+export function storableXattrs(xattrs: Xattrs): Xattrs {
+  if ([...xattrs.keys()].every(canStoreXattr)) return xattrs;
+  return new Map([...xattrs].filter(([key]) => canStoreXattr(key)));
+}
+
 /** Bytes that the xattrs take behind the inode. @throws corrupt when a key or value cannot be stored */
 export function xattrsSize(xattrs: Xattrs): number {
   if (xattrs.size === 0) return 0;

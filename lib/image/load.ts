@@ -1,0 +1,117 @@
+/**
+ * An image: a manifest picked for a platform, its config and its layers, checked against each other.
+ *
+ * @module
+ */
+import type { Digest } from "../base/digest.ts";
+import { corrupt, NydusError } from "../base/error.ts";
+import type { ImageStore } from "../content/content.ts";
+import { readBlob } from "../content/read.ts";
+import { CONFIG_SIZE_LIMIT, type ImageConfig, parseConfig } from "../oci/config.ts";
+import type { Descriptor, Platform } from "../oci/descriptor.ts";
+import { type Index, MANIFEST_SIZE_LIMIT, type Manifest, parseDocument } from "../oci/manifest.ts";
+import { ANNOTATION } from "../oci/media-types.ts";
+import { formatPlatform, hostPlatform, manifestsFor, platformsMatch } from "../oci/platform.ts";
+
+export interface Layer {
+  readonly descriptor: Descriptor;
+  /** Digest of the uncompressed tar (of the blob itself for Nydus data layers). */
+  readonly diffId: Digest;
+}
+
+export interface Image {
+  /** Of the manifest, not of an index it was picked from. */
+  readonly descriptor: Descriptor;
+  readonly manifest: Manifest;
+  readonly manifestBytes: Uint8Array;
+  readonly config: ImageConfig;
+  readonly configBytes: Uint8Array;
+  /** Lowest first. */
+  readonly layers: readonly Layer[];
+}
+
+export interface LoadOptions {
+  /** Default: this machine's. An image that is not in an index is taken whatever its platform, unless this is set. */
+  readonly platform?: Platform;
+  readonly signal?: AbortSignal;
+}
+
+/** @throws not_found, corrupt, and what the store throws */
+export async function loadImage(
+  store: ImageStore,
+  reference: string | undefined,
+  options: LoadOptions = {},
+): Promise<Image> {
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  const root = await store.resolve(reference, signal);
+  const { descriptor, manifest, bytes } = await pickManifest(store, root, options, 0);
+  const limits = { limit: CONFIG_SIZE_LIMIT, what: "the config", ...signal };
+  const configBytes = await readBlob(store, manifest.config, limits);
+  const config = parseConfig(configBytes, `the config of ${descriptor.digest}`);
+  if (options.platform !== undefined && !platformsMatch(options.platform, config)) {
+    throw notForPlatform(store, options.platform);
+  }
+  return {
+    descriptor,
+    manifest,
+    manifestBytes: bytes,
+    config,
+    configBytes,
+    layers: pairLayers(descriptor, manifest, config),
+  };
+}
+
+interface Picked {
+  readonly descriptor: Descriptor;
+  readonly manifest: Manifest;
+  readonly bytes: Uint8Array;
+}
+
+/** Indexes may hold indexes; two levels is more than anybody uses. */
+const MAX_DEPTH = 4;
+
+async function pickManifest(
+  store: ImageStore,
+  from: Descriptor,
+  options: LoadOptions,
+  depth: number,
+): Promise<Picked> {
+  const where = `manifest ${from.digest} of ${store.name}`;
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  const bytes = await readBlob(store, from, { limit: MANIFEST_SIZE_LIMIT, what: "the manifest", ...signal });
+  const document = parseDocument(bytes, from.mediaType, where);
+  if (document.kind === "manifest") return { descriptor: from, manifest: document.manifest, bytes };
+  if (depth === MAX_DEPTH) throw corrupt(`Cannot read ${where}: indexes are nested too deeply`);
+  return await pickManifest(store, candidate(document.index, store, options.platform), options, depth + 1);
+}
+
+function candidate(index: Index, store: ImageStore, platform: Platform = hostPlatform()): Descriptor {
+  const [first] = manifestsFor(index.manifests, platform);
+  if (first !== undefined) return first;
+  throw notForPlatform(store, platform);
+}
+
+function notForPlatform(store: ImageStore, platform: Platform): NydusError {
+  return new NydusError(
+    "not_found",
+    `Cannot use an image of ${store.name}: it has none for ${formatPlatform(platform)}`,
+  );
+}
+
+function pairLayers(descriptor: Descriptor, manifest: Manifest, config: ImageConfig): Layer[] {
+  const diffIds = config.rootfs.diff_ids;
+  if (diffIds.length !== manifest.layers.length) {
+    throw corrupt(
+      `Cannot use image ${descriptor.digest}: its manifest has ${manifest.layers.length} layers, its config ${diffIds.length}`,
+    );
+  }
+  return manifest.layers.flatMap((layer, i) => {
+    const diffId = diffIds[i];
+    return diffId === undefined ? [] : [{ descriptor: layer, diffId }];
+  });
+}
+
+/** Whether the last layer is a Nydus bootstrap. */
+export function isNydusImage(manifest: Manifest): boolean {
+  return manifest.layers.at(-1)?.annotations?.[ANNOTATION.nydusBootstrap] === "true";
+}
