@@ -84,7 +84,7 @@ export function writeBootstrap(root: Directory, options: WriteOptions): Uint8Arr
   const view = viewOf(image);
   writeSuperblocks(view, layout, frame, devices, chunks.length, options);
   writeDevices(view, devices, options.chunkSize);
-  frame.prefetch.forEach((nid, i) => view.setUint32(frame.prefetchOffset + 4 * i, nid, true));
+  for (const [i, nid] of frame.prefetch.entries()) view.setUint32(frame.prefetchOffset + 4 * i, nid, true);
   for (const planned of layout.nodes)
     writeInode(image, view, planned, { base: frame.base, order, chunkSize: options.chunkSize });
   writeChunkTable(view, frame.chunkTable, chunks);
