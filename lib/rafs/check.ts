@@ -8,7 +8,7 @@ import { byteStringOf, printable } from "../base/byte-string.ts";
 import { isCode } from "../base/error.ts";
 import { type Bootstrap, type DirectoryEntry, openBootstrap } from "./bootstrap.ts";
 import { ChunkIndexChecker } from "./check-chunks.ts";
-import type { RawInode } from "./inode-reader.ts";
+import { hasXattrs, linkCount, type RawInode } from "./inode-reader.ts";
 
 export interface Violation {
   /** In the image: "/usr/bin/x"; "" for the tables. */
@@ -98,7 +98,7 @@ class Walk {
     const inode = this.#image.raw(nid);
     let [previous, dots, children] = ["", 0, 0];
     this.#guarded(shown, inode.at, () => {
-      this.#image.xattrs(nid);
+      if (hasXattrs(inode)) this.#image.xattrs(nid);
       for (const entry of this.#image.readdir(nid)) {
         if (previous !== "" && entry.name <= previous) {
           this.#report(
@@ -117,7 +117,7 @@ class Walk {
       }
     });
     if (dots !== 2) this.#report(shown, inode.at, 'it has no "." and ".."');
-    const claimed = this.#image.inode(nid).nlink;
+    const claimed = linkCount(this.#image.view, inode);
     if (claimed !== children + 2)
       this.#report(shown, inode.at, `it has ${claimed} links instead of ${children + 2}`);
   }
@@ -151,9 +151,8 @@ class Walk {
       links.found++;
       return;
     }
-    const { nlink } = this.#image.inode(inode.nid);
-    this.#links.set(inode.nid, { found: 1, claimed: nlink, path, at: inode.at });
-    this.#image.xattrs(inode.nid);
+    this.#links.set(inode.nid, { found: 1, claimed: linkCount(this.#image.view, inode), path, at: inode.at });
+    if (hasXattrs(inode)) this.#image.xattrs(inode.nid);
     if (inode.kind === "file") this.#chunks.check(inode);
     else if (inode.kind === "symlink") this.#symlink(inode, path);
     else if (inode.size !== 0) this.#report(path, inode.at, `a ${inode.kind} has ${inode.size} bytes`);

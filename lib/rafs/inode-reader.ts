@@ -4,8 +4,10 @@
  *
  * @module
  */
+import type { NydusError } from "../base/error.ts";
 import {
   compactInode,
+  EXTENDED,
   extendedInode,
   inodeSize,
   type Kind,
@@ -36,22 +38,23 @@ export interface RawInode {
 const C = compactInode.fields;
 const E = extendedInode.fields;
 
+function badInode(nid: number, state: string): NydusError {
+  return unreadable(`inode ${nid} ${state}`);
+}
+
 /** @throws corrupt */
 export function locateInode(view: DataView, superblock: Superblock, nid: number): RawInode {
   const at = superblock.metaOffset + nid * NID_UNIT;
-  const bad = (state: string): never => {
-    throw unreadable(`inode ${nid} ${state}`);
-  };
   if (!Number.isSafeInteger(at) || nid < 0 || at + compactInode.size > view.byteLength)
-    bad("lies outside the file");
+    throw badInode(nid, "lies outside the file");
   const format = C.format.read(view, at);
-  if (format > 0xf) bad(`has unknown format 0x${format.toString(16)}`);
+  if (format > 0xf) throw badInode(nid, `has unknown format 0x${format.toString(16)}`);
   const extended = (format & 1) !== 0;
-  const recordSize = inodeSize(format);
   const mode = C.mode.read(view, at);
-  const kind = kindOf(mode) ?? bad(`has unknown type 0${mode.toString(8)}`);
-  const headSize = recordSize + xattrAreaSize(C.xattrCount.read(view, at));
-  if (at + headSize > view.byteLength) bad("ends past the end of the file");
+  const kind = kindOf(mode);
+  if (kind === undefined) throw badInode(nid, `has unknown type 0${mode.toString(8)}`);
+  const headSize = inodeSize(format) + xattrAreaSize(C.xattrCount.read(view, at));
+  if (at + headSize > view.byteLength) throw badInode(nid, "ends past the end of the file");
   return {
     nid,
     at,
@@ -63,6 +66,14 @@ export function locateInode(view: DataView, superblock: Superblock, nid: number)
     union: C.union.read(view, at),
     headSize,
   };
+}
+
+export function linkCount(view: DataView, inode: RawInode): number {
+  return inode.extended ? E.nlink.read(view, inode.at) : C.nlink.read(view, inode.at);
+}
+
+export function hasXattrs(inode: RawInode): boolean {
+  return inode.headSize !== inodeSize(inode.extended ? EXTENDED : 0);
 }
 
 /** Block `k` of a directory's or symlink's data, as far as the data reaches. @throws corrupt */
