@@ -1,17 +1,18 @@
 /**
- * From what people write to an image store: a reference or `docker://REF`, `oci:DIR[:TAG]`.
+ * From what people write to an image store: a reference or `docker://REF`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`,
+ * `docker-archive:FILE[:TAG]`.
  *
  * @module
  */
 import { NydusError } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
 import { OciLayout } from "../content/oci-layout.ts";
+import { parseReference } from "../oci/reference.ts";
+import type { RegistryOptions } from "../registry/client.ts";
+import { RegistryStore } from "../registry/store.ts";
 
-export interface OpenOptions {
-  readonly plainHttp?: boolean;
-  readonly insecure?: boolean;
-  readonly credentials?: { readonly username: string; readonly password: string };
-  /** Make a local place that does not exist yet. */
+export interface OpenOptions extends RegistryOptions {
+  /** Make a local place that does not exist yet, and let an archive be written. */
   readonly create?: boolean;
   readonly signal?: AbortSignal;
 }
@@ -22,11 +23,49 @@ export interface OpenedStore {
   readonly reference: string | undefined;
 }
 
+type Opener = (place: string, options: OpenOptions) => Promise<OpenedStore>;
+
+const OPENERS: Readonly<Record<string, Opener>> = {
+  docker: async (place, options) => openRegistry(place.replace(/^\/\//, ""), options),
+  oci: async (place, options) => {
+    const { path, tag } = splitPlace(place);
+    return { store: await OciLayout.open(path, options), reference: tag };
+  },
+};
+
+/** Ways of writing a place that other tools know and this function does not serve. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  dir: "a plain directory is no image",
+  containerd: "images inside containerd cannot be opened this way",
+};
+
+/** @throws usage, and what opening the place throws */
 export async function openStore(location: string, options: OpenOptions = {}): Promise<OpenedStore> {
-  const [, scheme, rest = ""] = /^(oci):(.*)$/.exec(location) ?? [];
-  if (scheme === "oci") {
-    const [, directory = "", tag] = /^(.*?)(?::([\w][\w.-]{0,127}))?$/.exec(rest) ?? [];
-    return { store: await OciLayout.open(directory, options), reference: tag };
+  const [, scheme = "", place = ""] = /^([a-z][a-z-]*):(.*)$/.exec(location) ?? [];
+  const opener = OPENERS[scheme];
+  // "name:tag" looks like a scheme too; only `docker:` needs its slashes to tell the two apart.
+  if (opener !== undefined && (scheme !== "docker" || place.startsWith("//"))) {
+    if (place !== "" && place !== "//") return opener(place, options);
+    throw new NydusError("usage", `Cannot open "${location}": it names no place`);
   }
-  throw new NydusError("unsupported", `Cannot open "${location}": registries are not wired yet`);
+  const reason = ELSEWHERE[scheme];
+  if (reason !== undefined && /[/]/.test(place))
+    throw new NydusError("usage", `Cannot open "${location}": ${reason}`);
+  return openRegistry(location, options);
+}
+
+function openRegistry(text: string, options: OpenOptions): OpenedStore {
+  const reference = parseReference(text);
+  return {
+    store: new RegistryStore(reference, options),
+    reference: reference.digest ?? reference.tag,
+  };
+}
+
+/** As skopeo does it: the path ends at the first colon, so that a tag may be a whole image name. */
+function splitPlace(place: string): { path: string; tag?: string } {
+  const colon = place.indexOf(":");
+  if (colon < 0) return { path: place };
+  const tag = place.slice(colon + 1);
+  return { path: place.slice(0, colon), ...(tag === "" ? {} : { tag }) };
 }

@@ -1,0 +1,173 @@
+/**
+ * Authentication as a wrapper of `Send`: learns from the first 401 what the registry wants, keeps one token for each
+ * scope until shortly before it expires, fetches a missing one once however many requests wait for it, and renews a
+ * token once that was refused.
+ *
+ * @module
+ */
+import { NydusError, toNydusError } from "../base/error.ts";
+import { type Challenge, parseChallenges } from "./challenge.ts";
+import type { CredentialSource, Credentials } from "./credentials.ts";
+import type { Access, HttpRequest, HttpResponse, Send } from "./http.ts";
+import { isRepeatable } from "./http.ts";
+import { statusError } from "./status.ts";
+import { basic, fetchToken, type Token } from "./token.ts";
+
+export interface AuthOptions {
+  /** As in references and config.json: "docker.io", "host:5000". */
+  readonly registry: string;
+  readonly repository: string;
+  readonly credentials: CredentialSource;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+}
+
+/** Longest time for one token request, whoever waits for it (milliseconds). */
+const TOKEN_TIMEOUT = 30_000;
+/** A token is given up this much before its end, but never more than a tenth of its life (seconds). */
+const MARGIN = 20;
+
+interface Held {
+  readonly header: string;
+  /** Milliseconds since 1970. */
+  readonly until: number;
+}
+
+export function withAuth(send: Send, options: AuthOptions): Send {
+  const authenticator = new Authenticator(send, options);
+  return (request) => authenticator.send(request);
+}
+
+class Authenticator {
+  readonly #send: Send;
+  readonly #options: AuthOptions;
+  readonly #now: () => number;
+  #challenge: Challenge | undefined;
+  readonly #held = new Map<string, Held>();
+  readonly #flights = new Map<string, Promise<Held>>();
+
+  constructor(send: Send, options: AuthOptions) {
+    this.#send = send;
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  async send(request: HttpRequest): Promise<HttpResponse> {
+    const scope = this.#scopeOf(request.access);
+    const before = this.#held.get(scope);
+    const header = this.#challenge === undefined ? undefined : await this.#header(scope, request.signal);
+    const response = await this.#send(withHeader(request, header));
+    if (response.status !== 401 && response.status !== 403) return response;
+
+    const learnt = this.#learn(response);
+    // A 403 says something about the token only if that was an old one.
+    const stale = header !== undefined && before?.header === header;
+    const hopeless = response.status === 403 ? !stale : !learnt;
+    if (hopeless || !isRepeatable(request)) return response;
+    await response.discard();
+    if (this.#held.get(scope)?.header === header) this.#held.delete(scope);
+    const again = await this.#send(withHeader(request, await this.#header(scope, request.signal)));
+    if (again.status === 401) throw await this.#refused(again, request);
+    return again;
+  }
+
+  #scopeOf({ write, alsoRead }: Access): string {
+    const own = `repository:${this.#options.repository}:${write ? "pull,push" : "pull"}`;
+    return alsoRead === undefined ? own : `${own} repository:${alsoRead}:pull`;
+  }
+
+  /** True when the answer says how to authenticate. */
+  #learn(response: HttpResponse): boolean {
+    const challenges = parseChallenges(response.headers.get("www-authenticate") ?? "");
+    const found =
+      challenges.find(({ scheme }) => scheme === "bearer") ??
+      challenges.find(({ scheme }) => scheme === "basic");
+    if (found !== undefined) this.#challenge = found;
+    return found !== undefined;
+  }
+
+  /** The Authorization header, from the cache or one shared request. */
+  async #header(scope: string, signal?: AbortSignal): Promise<string> {
+    const held = this.#held.get(scope);
+    if (held !== undefined && this.#now() < held.until) return held.header;
+    let flight = this.#flights.get(scope);
+    if (flight === undefined) {
+      // Not the caller's signal: others may wait for the same token.
+      flight = this.#obtain(scope, AbortSignal.timeout(TOKEN_TIMEOUT));
+      flight.catch(() => {}).finally(() => this.#flights.delete(scope));
+      this.#flights.set(scope, flight);
+    }
+    return (await orAborted(flight, signal)).header;
+  }
+
+  async #obtain(scope: string, signal: AbortSignal): Promise<Held> {
+    const { registry } = this.#options;
+    const credentials = await this.#options.credentials(registry, { signal });
+    const held =
+      this.#challenge?.scheme === "bearer"
+        ? await this.#bearer(this.#challenge, scope, credentials, signal)
+        : this.#basic(credentials);
+    this.#held.set(scope, held);
+    return held;
+  }
+
+  #basic(credentials: Credentials | undefined): Held {
+    if (credentials !== undefined && "username" in credentials)
+      return {
+        header: basic(credentials.username, credentials.password),
+        until: Number.POSITIVE_INFINITY,
+      };
+    throw new NydusError(
+      "denied",
+      `Cannot log in to "${this.#options.registry}": it wants a user name and a password, and there are none`,
+    );
+  }
+
+  async #bearer(
+    challenge: Challenge,
+    scope: string,
+    credentials: Credentials | undefined,
+    signal: AbortSignal,
+  ): Promise<Held> {
+    const { parameters } = challenge;
+    const started = this.#now();
+    const token: Token = await fetchToken(this.#send, {
+      realm: parameters.get("realm") ?? "",
+      service: parameters.get("service") ?? "",
+      scopes: scope.split(" "),
+      credentials,
+      signal,
+    });
+    const margin = Math.min(MARGIN, token.lifetime / 10);
+    return {
+      header: `Bearer ${token.value}`,
+      until: started + (token.lifetime - margin) * 1000,
+    };
+  }
+
+  async #refused(response: HttpResponse, request: HttpRequest): Promise<NydusError> {
+    const error = await statusError(response, request.action);
+    return new NydusError("denied", `${error.message}; log in, or check the name`);
+  }
+}
+
+function withHeader(request: HttpRequest, authorization: string | undefined): HttpRequest {
+  if (authorization === undefined) return request;
+  return { ...request, headers: { ...request.headers, authorization } };
+}
+
+async function orAborted<T>(work: Promise<T>, signal?: AbortSignal): Promise<T> {
+  if (signal === undefined) return work;
+  let abort = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(toNydusError(signal.reason, "go on"));
+  });
+  if (signal.aborted) abort();
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([aborted, work]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+    aborted.catch(() => {});
+  }
+}

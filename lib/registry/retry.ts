@@ -1,0 +1,73 @@
+/**
+ * Trying again what may succeed later: only errors with code `unavailable`, with growing delays or the one that the
+ * other side asked for.
+ *
+ * @module
+ */
+import { isCode } from "../base/error.ts";
+
+export interface RetryPolicy {
+  /** How often in all; 1 = never again. */
+  readonly attempts: number;
+  /** Milliseconds before the second attempt; each further wait is three times the last. */
+  readonly firstDelay: number;
+  readonly maxDelay: number;
+  /** A wait longer than this (milliseconds) that the other side asks for is not worth it: fail. */
+  readonly maxRetryAfter: number;
+  sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
+  /** 0 to 1. */
+  random(): number;
+}
+
+export const DEFAULT_RETRY: RetryPolicy = {
+  attempts: 5,
+  firstDelay: 200,
+  maxDelay: 5_000,
+  maxRetryAfter: 60_000,
+  sleep,
+  random: Math.random,
+};
+
+export async function retrying<T>(
+  policy: RetryPolicy,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (failures >= policy.attempts) throw error;
+      await pauseAfter(policy, error, failures, signal);
+    }
+  }
+}
+
+/** Waits before the next attempt. @throws the error itself when another attempt makes no sense */
+export async function pauseAfter(
+  policy: RetryPolicy,
+  error: unknown,
+  failures: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (!isCode(error, "unavailable") || signal?.aborted === true) throw error;
+  const asked = error.retryAfter === undefined ? undefined : error.retryAfter * 1000;
+  if (asked !== undefined && asked > policy.maxRetryAfter) throw error;
+  const growing = Math.min(policy.maxDelay, policy.firstDelay * 3 ** (failures - 1));
+  // Many readers that failed together must not come back together.
+  await policy.sleep(asked ?? growing * (0.5 + policy.random() / 2), signal);
+}
+
+function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}

@@ -1,0 +1,239 @@
+/**
+ * The wire: one request with `fetch`, raw bodies, time limits on silence, and errors with a meaning.
+ *
+ * @module
+ */
+import { NydusError, toNydusError } from "../base/error.ts";
+import type { HttpRequest, HttpResponse, Send } from "./http.ts";
+import { isLoopback } from "./http.ts";
+import { Watchdog } from "./watchdog.ts";
+
+/** Sees what goes over the wire: for metrics and tests. */
+export interface Observer {
+  request?(info: RequestInfo): void;
+  /** Bytes of a response body that arrived. */
+  bytes?(count: number): void;
+  /** A registry sent a whole blob where a range was asked: ranged reads of it cost the whole blob each. */
+  fullBody?(digest: string): void;
+}
+
+export interface RequestInfo {
+  readonly method: string;
+  readonly host: string;
+  readonly path: string;
+  readonly range?: string;
+}
+
+export interface TransportOptions {
+  /** Do not verify certificates. */
+  readonly insecure?: boolean;
+  /** Milliseconds from sending (or from the last byte sent) to the answer's head. */
+  readonly answerTimeout?: number;
+  /** Milliseconds between two pieces of a body. */
+  readonly idleTimeout?: number;
+  readonly observer?: Observer;
+  readonly userAgent?: string;
+}
+
+const ANSWER_TIMEOUT = 30_000;
+const IDLE_TIMEOUT = 30_000;
+
+/** What Bun's fetch takes beyond the standard. */
+interface FetchInit extends RequestInit {
+  /** Blobs are stored as they are; a Content-Encoding must not change their bytes. */
+  readonly decompress: false;
+  readonly tls?: { readonly rejectUnauthorized: boolean };
+}
+
+export function createTransport(options: TransportOptions = {}): Send {
+  return async (request) => new Exchange(request, options).run();
+}
+
+class Exchange {
+  readonly #request: HttpRequest;
+  readonly #options: TransportOptions;
+  /** Aborting is the only way to make Bun close the connection: cancelling the body leaves it open. */
+  readonly #controller = new AbortController();
+  readonly #dog: Watchdog;
+  readonly #onAbort: () => void;
+  #limit: number;
+  #timedOut = false;
+
+  constructor(request: HttpRequest, options: TransportOptions) {
+    this.#request = request;
+    this.#options = options;
+    this.#limit = options.answerTimeout ?? ANSWER_TIMEOUT;
+    request.signal?.throwIfAborted();
+    this.#onAbort = () => this.#controller.abort(request.signal?.reason);
+    request.signal?.addEventListener("abort", this.#onAbort, { once: true });
+    this.#dog = this.#watch(this.#limit);
+  }
+
+  #watch(ms: number): Watchdog {
+    this.#limit = ms;
+    return new Watchdog(ms, () => {
+      this.#timedOut = true;
+      this.#controller.abort(new Error("timed out"));
+    });
+  }
+
+  async run(): Promise<HttpResponse> {
+    this.#announce();
+    let response: Response;
+    try {
+      response = await fetch(this.#request.url, this.#init());
+    } catch (error) {
+      this.#end();
+      throw this.#explain(error, "no answer");
+    }
+    this.#dog.stop();
+    const { status, headers } = response;
+    const body = response.body === null ? this.#noBody() : this.#watched(response.body);
+    return { status, headers, body, discard: () => this.#discard(body) };
+  }
+
+  #announce(): void {
+    const { method, url, headers } = this.#request;
+    const range = headers?.range;
+    if (isLoopback(url.hostname)) exemptLoopback();
+    this.#options.observer?.request?.({
+      method,
+      host: url.host,
+      path: url.pathname,
+      ...(range === undefined ? {} : { range }),
+    });
+  }
+
+  #init(): FetchInit {
+    const { method, headers, body } = this.#request;
+    return {
+      method,
+      headers: {
+        "accept-encoding": "identity",
+        "user-agent": this.#options.userAgent ?? "nydus-tool",
+        ...headers,
+      },
+      redirect: "manual",
+      signal: this.#controller.signal,
+      decompress: false,
+      ...(this.#options.insecure === true ? { tls: { rejectUnauthorized: false } } : {}),
+      ...(body === undefined
+        ? {}
+        : {
+            body: body instanceof ReadableStream ? this.#sent(body) : (body as Uint8Array<ArrayBuffer>),
+            duplex: "half",
+          }),
+    };
+  }
+
+  /** The time limit for the answer starts anew with each piece sent. */
+  #sent(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+    const reader = body.getReader();
+    return new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          this.#dog.touch();
+          const { done, value } = await reader.read();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        cancel: (reason) => reader.cancel(reason),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  #watched(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+    const reader = body.getReader();
+    return new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          const dog = this.#watch(this.#options.idleTimeout ?? IDLE_TIMEOUT);
+          try {
+            const { done, value } = await reader.read();
+            if (done) {
+              this.#end();
+              controller.close();
+              return;
+            }
+            this.#options.observer?.bytes?.(value.byteLength);
+            controller.enqueue(value);
+          } catch (error) {
+            this.#end();
+            throw this.#explain(error, "the body stopped");
+          } finally {
+            dog.stop();
+          }
+        },
+        cancel: () => this.#abandon(),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  #noBody(): ReadableStream<Uint8Array> {
+    this.#end();
+    return new ReadableStream({ start: (controller) => controller.close() });
+  }
+
+  async #discard(body: ReadableStream<Uint8Array>): Promise<void> {
+    if (body.locked) this.#abandon();
+    else await body.cancel().catch(() => {});
+  }
+
+  #abandon(): void {
+    this.#controller.abort(new Error("no longer wanted"));
+    this.#end();
+  }
+
+  #end(): void {
+    this.#dog.stop();
+    this.#request.signal?.removeEventListener("abort", this.#onAbort);
+  }
+
+  #explain(error: unknown, silence: string): NydusError {
+    const { action, signal, url } = this.#request;
+    if (signal?.aborted === true) return toNydusError(signal.reason, action);
+    if (this.#timedOut)
+      return new NydusError(
+        "unavailable",
+        `Cannot ${action}: ${silence} from ${url.host} for ${this.#limit / 1000} s`,
+      );
+    return networkError(error, action, url.host);
+  }
+}
+
+/** Reasons in words, for the codes of Bun's fetch; the other network errors keep their own. */
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "refused the connection",
+  ECONNRESET: "broke off the connection",
+  ENOTFOUND: "is not a known host",
+  EPROTO: "does not speak TLS",
+  ETIMEDOUT: "did not answer",
+  EHOSTUNREACH: "cannot be reached",
+  ENETUNREACH: "cannot be reached",
+};
+const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ISSUER/;
+
+function networkError(cause: unknown, action: string, host: string): NydusError {
+  if (cause instanceof NydusError) return cause;
+  const code =
+    typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+      ? cause.code
+      : "";
+  if (CERTIFICATE.test(code)) {
+    const state = `the certificate of ${host} is not trusted (${code}); --insecure accepts it`;
+    return new NydusError("denied", `Cannot ${action}: ${state}`, { cause });
+  }
+  const reason = REASONS[code] ?? `cannot be reached${code === "" ? "" : ` (${code})`}`;
+  return new NydusError("unavailable", `Cannot ${action}: ${host} ${reason}`, { cause });
+}
+
+/** Bun sends loopback requests through HTTP_PROXY too, where curl and Go do not; it reads NO_PROXY at each request. */
+function exemptLoopback(): void {
+  const { env } = process;
+  if (env.HTTP_PROXY === undefined && env.http_proxy === undefined) return;
+  const listed = env.NO_PROXY ?? env.no_proxy ?? "";
+  if (listed.includes("127.0.0.1")) return;
+  env.NO_PROXY = [listed, "localhost", "127.0.0.1", "::1"].filter((host) => host !== "").join(",");
+}
