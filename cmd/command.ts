@@ -8,6 +8,17 @@ import { NydusError } from "../lib/base/error.ts";
 import type { Logger } from "../lib/base/log.ts";
 import type { Progress } from "../lib/base/progress.ts";
 
+/** Ends the program with this exit code and no message: whoever failed has said why already. */
+export class SilentExit extends Error {
+  override readonly name = "SilentExit";
+  readonly exitCode: number;
+
+  constructor(exitCode: number) {
+    super(`exit ${exitCode}`);
+    this.exitCode = exitCode;
+  }
+}
+
 /** Everything a verb may touch that is not its own business. */
 export interface Context {
   readonly log: Logger;

@@ -6,7 +6,7 @@
 import { MEANINGS, NydusError, toNydusError } from "../lib/base/error.ts";
 import { createLogger, type Level } from "../lib/base/log.ts";
 import type { Command, Context } from "./command.ts";
-import { helpText, parseCommandLine } from "./command.ts";
+import { helpText, parseCommandLine, SilentExit } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
 import { terminalProgress } from "./progress.ts";
 import { VERSION } from "./version.ts";
@@ -85,6 +85,7 @@ async function main(argv: readonly string[]): Promise<number> {
 try {
   process.exit(await main(process.argv.slice(2)));
 } catch (error) {
+  if (error instanceof SilentExit) process.exit(error.exitCode);
   const known = toNydusError(error, "go on");
   process.stderr.write(`nydus-tool: ${known.message}\n`);
   if (known.code === "internal" && process.env.NYDUS_LOG === "debug")

@@ -21,7 +21,7 @@ import { mountAt } from "../lib/mount/mount-table.ts";
 import { blobsLocation, openFetcher } from "../lib/mount/open-fetcher.ts";
 import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
 import { serveStatus } from "../lib/status/serve.ts";
-import type { Arguments, Command, Context } from "./command.ts";
+import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
 
 const REAP_MS = 500;
 
@@ -183,13 +183,7 @@ async function mountDetached(args: Arguments, context: Context): Promise<void> {
     lines.splice(0, lines.length, ...text.split("\n").slice(0, -1));
     if (lines.length >= wanted) break;
   }
-  if (lines.length < wanted) {
-    process.exitCode = await child.exited;
-    throw new NydusError(
-      "internal",
-      `Cannot mount "${args.operand(0)}": the serving process ended (see above)`,
-    );
-  }
+  if (lines.length < wanted) throw new SilentExit(await child.exited);
   for (const line of lines) context.print(line);
   child.unref();
 }
