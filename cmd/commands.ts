@@ -1,8 +1,9 @@
 /** The verbs, one file each, in the order of `--help`. @module */
 import type { Command } from "./command.ts";
+import { convert } from "./convert.ts";
 import { mount } from "./mount.ts";
 import { mountServer } from "./mount-server.ts";
 import { status } from "./status.ts";
 import { umount } from "./umount.ts";
 
-export const COMMANDS: readonly Command[] = [mount, umount, status, mountServer];
+export const COMMANDS: readonly Command[] = [convert, mount, umount, status, mountServer];

@@ -1,0 +1,103 @@
+/**
+ * `nydus-tool convert`: an image or a directory becomes a Nydus image.
+ *
+ * @module
+ */
+import { writeFile } from "node:fs/promises";
+import { byteStringOf } from "../lib/base/byte-string.ts";
+import { NydusError, toNydusError } from "../lib/base/error.ts";
+import { type ConvertRequest, convert as convertBetween } from "../lib/convert/convert.ts";
+import type { ConvertReport } from "../lib/convert/report.ts";
+import { parsePlatform } from "../lib/oci/platform.ts";
+import type { Arguments, Command, Context } from "./command.ts";
+import { formatBytes } from "./progress.ts";
+
+const COMPRESSORS = ["zstd", "lz4_block", "none"] as const;
+const DIGESTERS = ["sha256", "blake3"] as const;
+const MIB = 2 ** 20;
+
+export const convert: Command = {
+  name: "convert",
+  summary: "Convert an image or a directory to a Nydus image",
+  operands: "SOURCE TARGET",
+  arity: [2, 2],
+  flags: {
+    compressor: { type: "string", value: "NAME", help: "of chunks: zstd (default), lz4_block or none" },
+    digester: { type: "string", value: "NAME", help: "of chunks: sha256 (default) or blake3" },
+    "chunk-size": { type: "string", value: "SIZE", help: "a power of two from 4K to 16M (1M)" },
+    platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
+    prefetch: {
+      type: "string",
+      value: "PATH",
+      multiple: true,
+      help: "data that is wanted first; may be given again (all of it)",
+    },
+    "docker-v2-format": { type: "boolean", help: "write Docker's media types instead of OCI's" },
+    concurrency: { type: "string", value: "N", help: "layers at a time (one a core)" },
+    "work-dir": { type: "string", value: "DIR", help: "where blobs lie until they are sent (TMPDIR)" },
+    "output-json": { type: "string", value: "FILE", help: "write sizes, digests and durations to FILE" },
+    json: { type: "boolean", help: "print the same instead of a summary" },
+    "plain-http": { type: "boolean", help: "talk http to registries (loopback needs no flag)" },
+    insecure: { type: "boolean", help: "do not check registries' certificates" },
+  },
+  examples: [
+    ["nydus-tool convert registry.example/app:1 registry.example/app:1-nydus", "from registry to registry"],
+    ["nydus-tool convert oci:./app:1 docker://127.0.0.1:5000/app:nydus", "from a local layout"],
+    ["nydus-tool convert --compressor lz4_block dir:/srv/rootfs oci:./out:app", "a root file system on disk"],
+  ],
+  async run(args, context) {
+    const report = await convertBetween(requestOf(args, context));
+    const json = JSON.stringify(report, undefined, 2);
+    const file = args.string("output-json");
+    if (file !== undefined)
+      await writeFile(file, `${json}\n`).catch((error) => {
+        throw toNydusError(error, `write "${file}"`);
+      });
+    if (args.boolean("json")) context.print(json);
+    else for (const line of summary(report, args.operand(1))) context.print(line);
+  },
+};
+
+function requestOf(args: Arguments, context: Context): ConvertRequest {
+  const platform = args.string("platform");
+  const workDirectory = args.string("work-dir");
+  const concurrency = args.string("concurrency");
+  const prefetch = args.strings("prefetch").map((path) => byteStringOf(path));
+  return {
+    source: args.operand(0),
+    target: args.operand(1),
+    compressor: args.choice("compressor", COMPRESSORS, "zstd"),
+    digester: args.choice("digester", DIGESTERS, "sha256"),
+    chunkSize: args.size("chunk-size", MIB),
+    family: args.boolean("docker-v2-format") ? "docker" : "oci",
+    plainHttp: args.boolean("plain-http"),
+    insecure: args.boolean("insecure"),
+    progress: context.progress(),
+    signal: context.signal,
+    ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
+    ...(workDirectory === undefined ? {} : { workDirectory }),
+    ...(concurrency === undefined ? {} : { concurrency: positive(concurrency) }),
+    ...(prefetch.length === 0 ? {} : { prefetch }),
+  };
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  throw new NydusError("usage", `Cannot use --concurrency "${text}": it is not a positive number`);
+}
+
+function summary(report: ConvertReport, target: string): string[] {
+  const sent = `${formatBytes(report.pushedSize)} sent in ${report.seconds.toFixed(1)} s`;
+  if (report.copied)
+    return [
+      `${target} is a copy: the source is a Nydus image already (${report.targetDigest})`,
+      `${formatBytes(report.targetSize)} in all, ${sent}`,
+    ];
+  const count = report.layers.length === 1 ? "1 layer" : `${report.layers.length} layers`;
+  const bootstrap = formatBytes(report.bootstrap?.size ?? 0);
+  return [
+    `${target} is ready (${report.targetDigest})`,
+    `${count}, ${formatBytes(report.targetSize)} in all, of which the bootstrap ${bootstrap}; ${sent}`,
+  ];
+}

@@ -1,0 +1,90 @@
+/**
+ * From what people write to a conversion: opens source and target, and tells a directory, an image and an image that is
+ * Nydus already apart.
+ *
+ * @module
+ */
+
+import type { ImageStore } from "../content/content.ts";
+import { streamOf } from "../content/verified.ts";
+import { type Image, isNydusImage, loadImage } from "../image/load.ts";
+import { openStore } from "../image/open.ts";
+import type { Descriptor, Platform } from "../oci/descriptor.ts";
+import { convertDirectory } from "./directory.ts";
+import { type ConvertOptions, convertImage } from "./image.ts";
+import { assertChunkSize } from "./merge.ts";
+import { pushOnce, type Target } from "./publish.ts";
+import { type ConvertReport, secondsSince } from "./report.ts";
+
+const DIRECTORY = "dir:";
+/** Whatever has none of these is a registry's. */
+const LOCAL = /^(?:oci|oci-archive|docker-archive|containerd|dir):/;
+
+export interface ConvertRequest extends ConvertOptions {
+  /** As `openStore` takes it, or "dir:PATH". */
+  readonly source: string;
+  readonly target: string;
+  readonly platform?: Platform;
+  readonly plainHttp?: boolean;
+  readonly insecure?: boolean;
+}
+
+export async function convert(request: ConvertRequest): Promise<ConvertReport> {
+  assertChunkSize(request.chunkSize);
+  const { source, target } = request;
+  if (source.startsWith(DIRECTORY)) {
+    await using to = await open(request, target, true);
+    return convertDirectory(source.slice(DIRECTORY.length), to, request);
+  }
+  await using from = await open(request, source, false);
+  const image = await loadImage(from.store, from.reference, request);
+  await using to = await open(request, target, true);
+  if (isNydusImage(image.manifest)) return copyImage(from.store, image, to, request.signal);
+  const reference = LOCAL.test(source) ? {} : { reference: source.replace(/^docker:\/\//, "") };
+  return convertImage({ store: from.store, image, ...reference }, to, request);
+}
+
+async function open(
+  request: ConvertRequest,
+  location: string,
+  create: boolean,
+): Promise<Target & AsyncDisposable> {
+  const { plainHttp = false, insecure = false, signal } = request;
+  const options = { plainHttp, insecure, create, ...(signal === undefined ? {} : { signal }) };
+  const { store, reference } = await openStore(location, options);
+  return { store, reference, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+}
+
+/** An image that is Nydus already is not converted again: its parts go over as they are. */
+async function copyImage(
+  from: ImageStore,
+  image: Image,
+  target: Target,
+  signal: AbortSignal | undefined,
+): Promise<ConvertReport> {
+  const start = performance.now();
+  const options = signal === undefined ? {} : { signal };
+  const { store } = target;
+  let pushedSize = 0;
+  const copy = async (descriptor: Descriptor): Promise<void> => {
+    if (await store.has(descriptor, options)) return;
+    await store.push(descriptor, await from.fetch(descriptor, options), options);
+    pushedSize += descriptor.size;
+  };
+  const { layers, config } = image.manifest;
+  for (const layer of layers) await copy(layer);
+  await copy(config);
+  await pushOnce(store, image.descriptor, () => streamOf(image.manifestBytes), signal);
+  await store.tag(image.descriptor, target.reference, options);
+  const size = layers.reduce((sum, layer) => sum + layer.size, 0);
+  return {
+    sourceDigest: image.descriptor.digest,
+    targetDigest: image.descriptor.digest,
+    copied: true,
+    layers: [],
+    sourceSize: size,
+    targetSize: size,
+    pushedSize,
+    seconds: secondsSince(start),
+  };
+}
