@@ -3,7 +3,8 @@ import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
 import { mount } from "./mount.ts";
 import { mountServer } from "./mount-server.ts";
+import { registryServe } from "./registry-serve.ts";
 import { status } from "./status.ts";
 import { umount } from "./umount.ts";
 
-export const COMMANDS: readonly Command[] = [convert, mount, umount, status, mountServer];
+export const COMMANDS: readonly Command[] = [convert, mount, umount, status, registryServe, mountServer];

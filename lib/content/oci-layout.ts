@@ -8,7 +8,7 @@
  */
 import { mkdir, open, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { digestHex } from "../base/digest.ts";
+import { type Digest, digestHex } from "../base/digest.ts";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { encodeJson, parseJsonObject } from "../oci/json.ts";
@@ -50,7 +50,7 @@ export class OciLayout implements ImageStore {
 
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
     options.signal?.throwIfAborted();
-    const path = this.#pathOf(descriptor);
+    const path = this.blobPath(descriptor.digest);
     const file = await open(path, "r").catch((error: unknown) => {
       const known = toNydusError(error, `read "${descriptor.digest}" from ${this.name}`);
       throw known.code === "not_found"
@@ -74,7 +74,7 @@ export class OciLayout implements ImageStore {
 
   async has(descriptor: Descriptor): Promise<boolean> {
     try {
-      return (await stat(this.#pathOf(descriptor))).size === descriptor.size;
+      return (await stat(this.blobPath(descriptor.digest))).size === descriptor.size;
     } catch (error) {
       const known = toNydusError(error, `look for "${descriptor.digest}" in ${this.name}`);
       if (known.code === "not_found") return false;
@@ -88,7 +88,7 @@ export class OciLayout implements ImageStore {
     options: { signal?: AbortSignal } = {},
   ): Promise<void> {
     const checked = verified(body, descriptor, "the source");
-    await writeFileAtomically(this.#pathOf(descriptor), checked, options.signal);
+    await writeFileAtomically(this.blobPath(descriptor.digest), checked, options.signal);
   }
 
   async resolve(reference?: string): Promise<Descriptor> {
@@ -118,8 +118,9 @@ export class OciLayout implements ImageStore {
     await this.#indexWrites;
   }
 
-  #pathOf(descriptor: Descriptor): string {
-    return join(this.directory, "blobs", "sha256", digestHex(descriptor.digest));
+  /** Where a blob is, or would be. */
+  blobPath(digest: Digest): string {
+    return join(this.directory, "blobs", "sha256", digestHex(digest));
   }
 
   async #readIndex(): Promise<readonly Descriptor[]> {
