@@ -1,0 +1,24 @@
+/**
+ * Data that only the project's surroundings have: images that the reference tools wrote. A lone clone does without.
+ *
+ * Tests that need it have "golden" in their name; `scripts/test` counts any other test that does not run as failed.
+ *
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { run } from "./process.ts";
+
+const PLACE = resolve("../shared/golden");
+
+export const hasGolden: boolean = existsSync(PLACE);
+
+export function golden(...names: string[]): string {
+  return [PLACE, ...names].join("/");
+}
+
+/** The other project's own judge of its own images: differences and a closing count. */
+export async function checkGoldenTree(expected: string, directory: string): Promise<string> {
+  const output = await run("python3", [golden("check-tree.py"), expected, directory], { mayFail: true });
+  return (output.stdout + output.stderr).trim();
+}

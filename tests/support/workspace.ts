@@ -1,0 +1,132 @@
+/**
+ * A directory for one test, with the built program to run in it: its own cache, its own run directory, and nothing left
+ * at the end, however the test ends.
+ *
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { onTestFinished } from "vitest";
+import { mountsUnder, umountAllUnder } from "./mounts.ts";
+import { type Output, type RunOptions, run, type Service, startService, waitFor } from "./process.ts";
+
+/** The binary under test; scripts/test has just built it. */
+export const TOOL = resolve(process.env.NYDUS_TOOL ?? "dist/nydus-tool");
+
+export interface MountOptions {
+  readonly driver?: "auto" | "erofs" | "fuse";
+  /** Another cache than the workspace's. */
+  readonly cache?: string;
+  readonly flags?: readonly string[];
+}
+
+/** What `mount --json` says and the control socket repeats, as far as tests look at it. */
+export interface MountReport {
+  readonly mountpoint: string;
+  readonly driver: string;
+  readonly imageBytes: number;
+  readonly fetchedBytes: number;
+  readonly requests: number;
+  readonly corruptChunks: number;
+}
+
+export class Workspace implements AsyncDisposable {
+  readonly directory: string;
+  readonly #cleanups: (() => Promise<unknown>)[] = [];
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  path(...names: string[]): string {
+    return join(this.directory, ...names);
+  }
+
+  /** Runs before the directory goes; the last one first. */
+  defer(cleanup: () => Promise<unknown>): void {
+    this.#cleanups.push(cleanup);
+  }
+
+  /** Run the program to its end. Verbs that fail throw, unless `mayFail` is set. */
+  tool(args: readonly string[], options: RunOptions = {}): Promise<Output> {
+    return run(TOOL, args, { ...options, env: { ...this.#env(), ...options.env } });
+  }
+
+  /** Start the program and leave it running; its output goes to `NAME.log`. */
+  start(name: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Service {
+    const service = startService(TOOL, args, {
+      log: this.path(`${name}.log`),
+      env: { ...this.#env(), ...env },
+    });
+    this.defer(() => service.stop());
+    return service;
+  }
+
+  log(name: string): Promise<string> {
+    return readFile(this.path(`${name}.log`), "utf8").catch(() => "");
+  }
+
+  /** Mount an image on a fresh directory in a detached process, and say where. */
+  async mount(image: string, options: MountOptions = {}): Promise<string> {
+    const mountpoint = await mkdtemp(this.path("mnt-"));
+    await this.tool([...this.mountWords(options), "--detach", image, mountpoint]);
+    return mountpoint;
+  }
+
+  mountWords(options: MountOptions = {}): string[] {
+    const cache = options.cache ?? this.path("cache");
+    const words = ["mount", "--run-dir", this.path("run"), "--cache-dir", cache];
+    return [...words, "--driver", options.driver ?? "auto", ...(options.flags ?? [])];
+  }
+
+  async umount(mountpoint: string): Promise<void> {
+    await this.tool(["umount", "--run-dir", this.path("run"), mountpoint]);
+  }
+
+  /** Ids of processes that have this directory on their command line. */
+  async processes(): Promise<number[]> {
+    const found: number[] = [];
+    for (const pid of await readdir("/proc")) {
+      if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
+      const words = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
+      if (words.some((word) => word.includes(this.directory))) found.push(Number(pid));
+    }
+    return found;
+  }
+
+  mounts(): string[] {
+    return mountsUnder(this.directory);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const cleanup of this.#cleanups.splice(0).reverse()) await cleanup().catch(() => {});
+    await umountAllUnder(this.directory);
+    const ended = async (): Promise<boolean> => (await this.processes()).length === 0;
+    await waitFor("processes to end with their mounts", ended, { seconds: 5 }).catch(async () => {
+      for (const pid of await this.processes()) process.kill(pid, "SIGKILL");
+    });
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  #env(): Record<string, string> {
+    return { HOME: this.path("home"), XDG_CACHE_HOME: this.path("home/.cache") };
+  }
+}
+
+/** Goes away when the current test ends, also when it fails or takes too long. */
+export async function workspace(): Promise<Workspace> {
+  const made = await openWorkspace();
+  onTestFinished(() => made[Symbol.asyncDispose]());
+  return made;
+}
+
+/** For several tests together: dispose it in `afterAll`. */
+export async function openWorkspace(): Promise<Workspace> {
+  if (!existsSync(TOOL)) throw new Error(`Cannot test "${TOOL}": it is not built; run scripts/build`);
+  // Short: the path of a unix socket ends at 107 bytes.
+  const made = new Workspace(await mkdtemp(join(tmpdir(), "nt-")));
+  await mkdir(made.path("home"));
+  return made;
+}
