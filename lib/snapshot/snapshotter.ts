@@ -1,0 +1,321 @@
+/**
+ * A containerd snapshotter: layers that containerd unpacks, containers on top of them, and Nydus images that are
+ * mounted instead of unpacked. This class is the whole contract; `service.ts` only carries it over gRPC.
+ *
+ * How a Nydus image passes through: each data layer is committed at once, empty, and answered with `exists`, which tells
+ * containerd not to fetch it; the bootstrap layer is prepared like any other and unpacked by containerd; a container on
+ * top of it gets an overlay over the mounted image.
+ *
+ * @module
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { isCode, NydusError } from "../base/error.ts";
+import { type Logger, quietLogger } from "../base/log.ts";
+import type { Mount, Usage } from "../containerd/snapshots.ts";
+import { SnapshotDirectories } from "./directories.ts";
+import { type Fields, parseFilters } from "./filters.ts";
+import { type FindReferences, ImageMounts } from "./image-mounts.ts";
+import { type Labels, type Purpose, purposeOf, withoutSecrets } from "./labels.ts";
+import { Metastore, type Snapshot } from "./metastore.ts";
+import type { Mounter } from "./mounter.ts";
+import { mountsOf } from "./mounts.ts";
+import { namespaceOf } from "./resolve-reference.ts";
+import { diskUsage } from "./usage.ts";
+
+export const DEFAULT_ROOT = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus";
+
+export interface SnapshotterOptions {
+  readonly root: string;
+  readonly mounter: Mounter;
+  readonly findReferences?: FindReferences;
+  readonly log?: Logger;
+}
+
+export interface CreateRequest {
+  readonly key: string;
+  /** Empty for none. */
+  readonly parent: string;
+  readonly labels: Labels;
+  /** The containerd namespace of the call, if it came with one. */
+  readonly namespace?: string;
+}
+
+export interface CommitRequest {
+  readonly name: string;
+  readonly key: string;
+  readonly labels: Labels;
+  /** Gives a parent to a snapshot that was prepared without one. */
+  readonly parent?: string;
+}
+
+const NO_USAGE: Usage = { size: 0, inodes: 0 };
+
+export class Snapshotter implements AsyncDisposable {
+  readonly #metastore: Metastore;
+  readonly #directories: SnapshotDirectories;
+  readonly #mounter: Mounter;
+  readonly #images: ImageMounts;
+  readonly #log: Logger;
+
+  private constructor(options: SnapshotterOptions, directories: SnapshotDirectories, metastore: Metastore) {
+    this.#directories = directories;
+    this.#metastore = metastore;
+    this.#mounter = options.mounter;
+    this.#log = options.log ?? quietLogger;
+    this.#images = new ImageMounts({
+      metastore,
+      directories,
+      mounter: options.mounter,
+      findReferences: options.findReferences ?? (async () => []),
+      log: this.#log,
+    });
+  }
+
+  /** Open the state below a root. Call `restore` after it; it may take a while. */
+  static async open(options: SnapshotterOptions): Promise<Snapshotter> {
+    const directories = new SnapshotDirectories(options.root);
+    await mkdir(options.root, { recursive: true });
+    const metastore = new Metastore(join(options.root, "metadata.db"));
+    return new Snapshotter(options, directories, metastore);
+  }
+
+  /** Bring back the mounts that containers need, and remove what a kill left over. Never fails. */
+  async restore(): Promise<void> {
+    await this.#images.restore();
+    await this.cleanup().catch((error: unknown) => {
+      this.#log.warn("cannot clean up", { error: String(error) });
+    });
+  }
+
+  /** @throws exists for a data layer (it is committed under its chain ID then), exists, not_found, usage */
+  async prepare(request: CreateRequest): Promise<readonly Mount[]> {
+    const purpose = purposeOf(request.labels);
+    if (purpose.layer === "nydus-data" && purpose.target !== undefined)
+      throw this.#skip(request, purpose, purpose.target);
+    return this.#create("active", request, purpose);
+  }
+
+  async view(request: CreateRequest): Promise<readonly Mount[]> {
+    return this.#create("view", request, purposeOf(request.labels));
+  }
+
+  /** Commit a data layer without its data. The same layer may be there already, even from another namespace. */
+  #skip(request: CreateRequest, purpose: Purpose, target: string): NydusError {
+    const { parent } = request;
+    const there = this.#metastore.find(target);
+    const taken = there !== undefined && there.parent !== parent;
+    const name = taken ? `${target}@${parent}` : target;
+    try {
+      this.#metastore.create(
+        {
+          name,
+          parent,
+          kind: "committed",
+          layer: "nydus-data",
+          labels: withoutSecrets(request.labels),
+          ...namespaceIn(request),
+          blobs: purpose.blob === undefined ? [] : [purpose.blob.slice("sha256:".length)],
+        },
+        ({ id }) => this.#directories.create(id, { work: false }),
+      );
+    } catch (error) {
+      if (!isCode(error, "exists")) throw error;
+    }
+    return new NydusError("exists", `target snapshot "${target}"`);
+  }
+
+  async #create(
+    kind: "active" | "view",
+    request: CreateRequest,
+    purpose: Purpose,
+  ): Promise<readonly Mount[]> {
+    const snapshot = this.#metastore.create(
+      {
+        name: request.key,
+        parent: request.parent,
+        kind,
+        layer: kind === "active" ? purpose.layer : "plain",
+        labels: withoutSecrets(request.labels),
+        ...namespaceIn(request),
+        ...(purpose.reference === undefined ? {} : { reference: purpose.reference }),
+      },
+      ({ id }) => this.#directories.create(id, { work: kind === "active" }),
+    );
+    if (purpose.credentials !== undefined) this.#images.remember(snapshot.id, purpose.credentials);
+    try {
+      const stack = await this.#stack(snapshot);
+      if (kind === "active") await this.#directories.inheritRoot(snapshot.id, stack.top, mappedRoot(purpose));
+      return this.#mounts(snapshot, kind, stack);
+    } catch (error) {
+      await this.remove(request.key).catch(() => {}); // what it leaves, `cleanup` takes
+      throw error;
+    }
+  }
+
+  /** @throws not_found, busy for a committed snapshot */
+  async mounts(key: string): Promise<readonly Mount[]> {
+    const snapshot = this.#metastore.get(key);
+    if (snapshot.kind === "committed")
+      throw new NydusError("busy", `Cannot mount snapshot "${key}": it is committed; prepare or view it`);
+    return this.#mounts(snapshot, snapshot.kind, await this.#stack(snapshot));
+  }
+
+  /** The directories below a snapshot, top first: plain layers down to a mounted image, or all layers. */
+  async #stack(snapshot: Snapshot): Promise<Stack> {
+    const layers: string[] = [];
+    for (const layer of this.#metastore.ancestors(snapshot.id)) {
+      if (layer.layer === "nydus-bootstrap") {
+        const namespace = snapshot.namespace ?? namespaceOf(snapshot.name);
+        const image = await this.#images.ensure(layer, namespace);
+        return { layers, image, top: layers[0] ?? image };
+      }
+      layers.push(this.#directories.files(layer.id));
+    }
+    return { layers, top: layers[0] };
+  }
+
+  #mounts(snapshot: Snapshot, kind: "active" | "view", stack: Stack): readonly Mount[] {
+    const { volatile, uidMapping, gidMapping } = purposeOf(snapshot.labels);
+    return mountsOf({
+      kind,
+      files: this.#directories.files(snapshot.id),
+      work: this.#directories.work(snapshot.id),
+      layers: stack.layers,
+      volatile,
+      ...(stack.image === undefined ? {} : { image: stack.image }),
+      ...(uidMapping === undefined ? {} : { uidMapping }),
+      ...(gidMapping === undefined ? {} : { gidMapping }),
+    });
+  }
+
+  /** @throws not_found, exists, busy */
+  async commit(request: CommitRequest): Promise<void> {
+    const active = this.#metastore.get(request.key);
+    const usage = active.kind === "active" ? await diskUsage(this.#directories.files(active.id)) : NO_USAGE;
+    this.#metastore.commit(request.key, request.name, {
+      labels: withoutSecrets(request.labels),
+      usage,
+      ...(request.parent === undefined ? {} : { parent: request.parent }),
+    });
+  }
+
+  /** @throws not_found, busy while other snapshots are built on it */
+  async remove(key: string): Promise<void> {
+    const below = this.#imageBelow(this.#metastore.get(key));
+    const { id, layer } = this.#metastore.remove(key);
+    if (below !== undefined) await this.#images.release(below.id);
+    if (layer === "nydus-bootstrap") await this.#images.release(id);
+    try {
+      await this.#directories.discard(String(id));
+    } catch (error) {
+      // The snapshot is gone all the same; `cleanup` takes the directory when it can.
+      this.#log.warn("cannot remove a directory", { snapshot: id, error: String(error) });
+    }
+  }
+
+  #imageBelow(snapshot: Snapshot): Snapshot | undefined {
+    if (snapshot.kind === "committed") return undefined;
+    return this.#metastore.ancestors(snapshot.id).find(({ layer }) => layer === "nydus-bootstrap");
+  }
+
+  /** @throws not_found */
+  async stat(key: string): Promise<Snapshot> {
+    return this.#metastore.get(key);
+  }
+
+  /**
+   * Change labels: those that `paths` names ("labels", "labels.<key>"), all of them without paths. An empty value
+   * removes a label.
+   *
+   * @throws not_found, usage for anything that cannot change
+   */
+  async update(key: string, labels: Labels, paths: readonly string[]): Promise<Snapshot> {
+    const fixed = paths.find((path) => path !== "labels" && !path.startsWith("labels."));
+    if (fixed !== undefined)
+      throw new NydusError("usage", `Cannot update "${fixed}" of snapshot "${key}": only labels can change`);
+    const whole = paths.length === 0 || paths.includes("labels");
+    const named = paths
+      .filter((path) => path.startsWith("labels."))
+      .map((path) => path.slice("labels.".length));
+    return this.#metastore.setLabels(key, (old) => {
+      const changed = whole
+        ? labels
+        : { ...old, ...Object.fromEntries(named.map((n) => [n, labels[n] ?? ""])) };
+      return withoutSecrets(Object.fromEntries(Object.entries(changed).filter(([, value]) => value !== "")));
+    });
+  }
+
+  async list(filters: readonly string[] = []): Promise<readonly Snapshot[]> {
+    const matches = parseFilters(filters);
+    return this.#metastore.list().filter((snapshot) => matches(fieldsOf(snapshot)));
+  }
+
+  /**
+   * Bytes and inodes on disk: of a data layer, what the cache holds of its blob.
+   *
+   * @throws not_found
+   */
+  async usage(key: string): Promise<Usage> {
+    const { id, kind, layer, blobs, usage } = this.#metastore.get(key);
+    if (kind !== "committed") return diskUsage(this.#directories.files(id));
+    if (layer !== "nydus-data") return usage;
+    let size = 0;
+    for (const blob of blobs) size += await this.#mounter.cacheUsage(blob);
+    return { size, inodes: size > 0 ? blobs.length : 0 };
+  }
+
+  /** Remove what no snapshot refers to: mounts, directories, cached data. containerd calls it after each collection. */
+  async cleanup(): Promise<void> {
+    await this.#images.releaseUnused();
+    const known = new Set(this.#metastore.list().map(({ id }) => id));
+    for (const name of await this.#directories.orphans(known)) {
+      // Made since, or still in use: then it is no orphan, or not removable now.
+      if (this.#metastore.byId(Number(name)) !== undefined) continue;
+      await this.#mounter.umount(name).catch(() => {});
+      await this.#directories.discard(name).catch((error: unknown) => {
+        this.#log.warn("cannot remove a directory", { snapshot: name, error: String(error) });
+      });
+    }
+    await this.#directories.emptyTrash();
+    await this.#mounter.collect(new Set(this.#metastore.list().flatMap(({ blobs }) => blobs)));
+  }
+
+  /** Mounts of running containers stay. Closing twice is harmless. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#metastore.close();
+  }
+}
+
+interface Stack {
+  readonly layers: readonly string[];
+  readonly image?: string;
+  /** Whose root directory shows through. */
+  readonly top: string | undefined;
+}
+
+function namespaceIn(request: CreateRequest): { namespace?: string } {
+  const namespace = request.namespace ?? namespaceOf(request.key);
+  return namespace === undefined ? {} : { namespace };
+}
+
+/** Who root in the container is on the host: the mapping that starts at 0 ("0:100000:65536"). */
+function mappedRoot({ uidMapping, gidMapping }: Purpose): { uid: number; gid: number } | undefined {
+  const hostId = (mapping: string | undefined): number | undefined => {
+    const found = (mapping ?? "").split(",").map((part) => /^0:(\d+):[1-9]\d*$/.exec(part)?.[1]);
+    const id = Number(found.find((text) => text !== undefined));
+    return Number.isInteger(id) ? id : undefined;
+  };
+  const [uid, gid] = [hostId(uidMapping), hostId(gidMapping)];
+  return uid === undefined || gid === undefined ? undefined : { uid, gid };
+}
+
+function fieldsOf(snapshot: Snapshot): Fields {
+  const filled = (text: string): string | undefined => (text === "" ? undefined : text);
+  return ([first, ...rest]) => {
+    if (first === "name") return filled(snapshot.name);
+    if (first === "parent") return filled(snapshot.parent);
+    if (first === "kind") return snapshot.kind;
+    return first === "labels" ? snapshot.labels[rest.join(".")] : undefined;
+  };
+}

@@ -1,0 +1,70 @@
+/**
+ * A `Mounter` for tests of the snapshotter: it mounts nothing of Nydus, but makes real mounts. Each "image" is a tmpfs
+ * with the bootstrap's bytes in a file, so tests see what was mounted where.
+ *
+ * @module
+ */
+import { chmod, copyFile } from "node:fs/promises";
+import { NydusError } from "../../lib/base/error.ts";
+import type { MountedImage, Mounter, SnapshotMountRequest } from "../../lib/snapshot/mounter.ts";
+import { run } from "./process.ts";
+
+export class TestMounter implements Mounter {
+  readonly requests: SnapshotMountRequest[] = [];
+  readonly collected: (readonly string[])[] = [];
+  /** References that nobody can mount, with the error for them. */
+  readonly broken = new Map<string, NydusError>();
+  /** Bytes in the cache by blob id. */
+  readonly cached = new Map<string, number>();
+  readonly #mounted = new Map<string, MountedImage>();
+
+  async mount(request: SnapshotMountRequest): Promise<MountedImage> {
+    this.requests.push(request);
+    const error = this.broken.get(request.reference);
+    if (error !== undefined) throw error;
+    const { id, mountpoint, reference } = request;
+    const known = this.#mounted.get(id);
+    if (known !== undefined) return known;
+    await run("mount", ["-t", "tmpfs", "-o", "size=1m,mode=0751", "nydus-test", mountpoint]);
+    await copyFile(request.bootstrap, `${mountpoint}/bootstrap`);
+    await chmod(`${mountpoint}/bootstrap`, 0o644);
+    await run("mount", ["-o", "remount,ro", mountpoint]);
+    const image: MountedImage = {
+      id,
+      mountpoint,
+      reference,
+      driver: "test",
+      state: "mounted",
+      blobs: ["b".repeat(64)],
+      imageBytes: 1000,
+      fetchedBytes: 10,
+      requests: 1,
+    };
+    this.#mounted.set(id, image);
+    return image;
+  }
+
+  async umount(id: string): Promise<void> {
+    const image = this.#mounted.get(id);
+    if (image === undefined) return;
+    const { code, stderr } = await run("umount", [image.mountpoint], { mayFail: true });
+    if (code !== 0) throw new NydusError("busy", `Cannot unmount "${image.mountpoint}": ${stderr.trim()}`);
+    this.#mounted.delete(id);
+  }
+
+  async list(): Promise<readonly MountedImage[]> {
+    return [...this.#mounted.values()];
+  }
+
+  async cacheUsage(blobId: string): Promise<number> {
+    return this.cached.get(blobId) ?? 0;
+  }
+
+  async collect(keep: ReadonlySet<string>): Promise<void> {
+    this.collected.push([...keep].sort());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const id of [...this.#mounted.keys()]) await this.umount(id);
+  }
+}
