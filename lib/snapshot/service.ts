@@ -3,20 +3,19 @@
  *
  * @module
  */
-import { mkdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
-import { connect } from "node:net";
-import { dirname } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { MEANINGS, NydusError, toNydusError } from "../base/error.ts";
+import { MEANINGS, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type InfoSchema, Kind, Snapshots } from "../containerd/gen/snapshots_pb.ts";
 import type { Mount } from "../containerd/snapshots.ts";
 import type { Snapshot } from "./metastore.ts";
 import type { CreateRequest, Snapshotter } from "./snapshotter.ts";
+import { listenPrivately } from "./socket.ts";
 
 export const DEFAULT_SNAPSHOTTER_ADDRESS = "/run/containerd-nydus/containerd-nydus-grpc.sock";
 
@@ -149,10 +148,6 @@ export async function serveSnapshots(
   address: string,
   options: ServiceOptions,
 ): Promise<SnapshotServer> {
-  await mkdir(dirname(address), { recursive: true, mode: 0o711 });
-  if (await answers(address))
-    throw new NydusError("busy", `Cannot listen on "${address}": another process listens there`);
-  await rm(address, { force: true });
   const handler = connectNodeAdapter({
     routes: snapshotsRoutes(snapshotter, options),
     connect: false,
@@ -164,7 +159,7 @@ export async function serveSnapshots(
     sessions.add(session);
     session.once("close", () => sessions.delete(session));
   });
-  await listen(server, address);
+  await listenPrivately(address, (path) => listen(server, path));
   return {
     address,
     async [Symbol.asyncDispose]() {
@@ -181,32 +176,12 @@ export async function serveSnapshots(
 /** How long calls that are under way may take at the end. */
 const CLOSE_MS = 5000;
 
-async function listen(server: Http2Server, address: string): Promise<void> {
-  // The socket is born with these permissions: there is no moment in which others could connect.
-  const before = process.umask(0o177);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(address, () => {
-        server.off("error", reject);
-        resolve();
-      });
+async function listen(server: Http2Server, path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(path, () => {
+      server.off("error", reject);
+      resolve();
     });
-  } catch (error) {
-    throw toNydusError(error, `listen on "${address}"`);
-  } finally {
-    process.umask(before);
-  }
-}
-
-/** Whether somebody accepts connections there. */
-function answers(address: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(address);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
   });
 }
