@@ -16,7 +16,7 @@ import type { Command } from "./command.ts";
 
 /** Seconds without any mount after which the process ends; the snapshotter starts it again when needed. */
 const IDLE_SECONDS = 3;
-const REAP_MS = 1000;
+const REAP_MS = 500;
 
 export const mountServer: Command = {
   name: "mount-server",
@@ -27,6 +27,12 @@ export const mountServer: Command = {
   flags: {
     "run-dir": { type: "string", value: "DIR", help: "where the control socket and the devices go" },
     "cache-dir": { type: "string", value: "DIR", help: "where chunks are cached" },
+    idle: {
+      type: "string",
+      value: "SECONDS",
+      help: `without any mount, end after this time (${IDLE_SECONDS})`,
+    },
+    adopt: { type: "string", value: "JSON", help: "descriptors of a dead process's file systems, by name" },
   },
   examples: [],
   async run(args, { signal, env }) {
@@ -43,13 +49,14 @@ export const mountServer: Command = {
     const lock = lockAlone(runDirectory);
     try {
       await using mounts = new ImageMounts({ runDirectory, cacheDirectory, fetcherOf: openFetcher, log });
+      await mounts.restore(parseAdopted(args.string("adopt")));
+      const ending = new AbortController();
       const stopped = Promise.withResolvers<void>();
-      await using _control = await serveControl(
-        controlSocket(runDirectory),
-        controlApp(mounts, stopped.resolve),
-      );
+      const app = controlApp(mounts, { stop: stopped.resolve, ending: ending.signal });
+      await using _control = serveControl(controlSocket(runDirectory), app);
       signal.addEventListener("abort", () => stopped.resolve());
-      await Promise.race([stopped.promise, idle(mounts)]);
+      await Promise.race([stopped.promise, idle(mounts, Number(args.string("idle") ?? IDLE_SECONDS))]);
+      ending.abort();
       log.info("the mount process ends");
     } finally {
       closeSync(lock);
@@ -64,9 +71,18 @@ function lockAlone(runDirectory: string): number {
   throw new NydusError("busy", `Cannot serve "${runDirectory}": another process does`);
 }
 
-async function idle(mounts: ImageMounts): Promise<void> {
-  for (let idleFor = 0; idleFor < IDLE_SECONDS * 1000; idleFor += REAP_MS) {
+function parseAdopted(text: string | undefined): ReadonlyMap<string, number> {
+  if (text === undefined) return new Map();
+  const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
+  return new Map(entries.flatMap(([key, fd]) => (typeof fd === "number" ? [[key, fd] as const] : [])));
+}
+
+/** Resolves when nothing was mounted for so many seconds. A process that was just started gets a few more. */
+async function idle(mounts: ImageMounts, seconds: number): Promise<void> {
+  let left = Math.max(seconds, IDLE_SECONDS) * 1000;
+  while (left >= 0) {
     await Bun.sleep(REAP_MS);
-    if ((await mounts.reap()) > 0) idleFor = -REAP_MS;
+    if ((await mounts.reap()) > 0) left = seconds * 1000;
+    else left -= REAP_MS;
   }
 }

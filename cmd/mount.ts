@@ -3,14 +3,12 @@
  *
  * @module
  */
-import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import { selfCommand } from "../lib/base/self.ts";
-import { controlSocket } from "../lib/mount/client.ts";
-import { controlApp, serveControl } from "../lib/mount/control.ts";
+import { MountServer } from "../lib/mount/client.ts";
 import { fetchBootstrap } from "../lib/mount/image-files.ts";
-import { ImageMounts } from "../lib/mount/image-mounts.ts";
 import {
   DRIVERS,
   type ImageSource,
@@ -18,12 +16,10 @@ import {
   type MountStatus,
 } from "../lib/mount/mount-request.ts";
 import { mountAt } from "../lib/mount/mount-table.ts";
-import { blobsLocation, openFetcher } from "../lib/mount/open-fetcher.ts";
+import { blobsLocation } from "../lib/mount/open-fetcher.ts";
 import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
 import { serveStatus } from "../lib/status/serve.ts";
 import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
-
-const REAP_MS = 500;
 
 export const mount: Command = {
   name: "mount",
@@ -123,41 +119,33 @@ function absoluteLocation(location: string): string {
   return match === null ? location : `${match[1]}:${resolve(match[2] ?? "")}`;
 }
 
+/**
+ * This process keeps the file system alive; another one, its child, serves it. When either is killed, readers only
+ * wait.
+ */
 async function mountHere(args: Arguments, context: Context): Promise<void> {
+  const { log, signal } = context;
   const cacheDirectory = resolve(args.string("cache-dir") ?? DEFAULT_CACHE_DIRECTORY);
-  const request = await requestOf(args, cacheDirectory, context.signal);
+  const request = await requestOf(args, cacheDirectory, signal);
   const runDirectory = join(args.string("run-dir") ?? DEFAULT_RUN_ROOT, `mount-${process.pid}`);
-  mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
+  await using server = new MountServer({
+    runDirectory,
+    cacheDirectory,
+    driver: request.driver,
+    idleSeconds: 0,
+    log,
+  });
+  const address = args.string("status");
+  await using _status =
+    address === undefined ? undefined : serveStatus(address, { mounts: () => server.list() });
   try {
-    await using mounts = new ImageMounts({
-      runDirectory,
-      cacheDirectory,
-      fetcherOf: openFetcher,
-      log: context.log,
-    });
-    const stopped = Promise.withResolvers<void>();
-    context.signal.addEventListener("abort", () => stopped.resolve());
-    await using _control = await serveControl(
-      controlSocket(runDirectory),
-      controlApp(mounts, stopped.resolve),
-    );
-    const address = args.string("status");
-    await using _status =
-      address === undefined
-        ? undefined
-        : serveStatus(address, { mounts: () => Promise.resolve(mounts.list()) });
-    announce(args, context, await mounts.mount(request));
-    while (!context.signal.aborted && (await mounts.reap()) > 0) {
-      await Promise.race([Bun.sleep(REAP_MS), stopped.promise]);
-      if (await isSettled(stopped.promise)) break;
-    }
+    announce(args, context, await server.mountAs(request));
+    const interrupted = new Promise<void>((done) => signal.addEventListener("abort", () => done()));
+    await Promise.race([server.ended, interrupted]);
   } finally {
+    await server.stop();
     removeRunDirectory(runDirectory);
   }
-}
-
-async function isSettled(promise: Promise<void>): Promise<boolean> {
-  return await Promise.race([promise.then(() => true), Promise.resolve(false)]);
 }
 
 function announce(args: Arguments, context: Context, status: MountStatus): void {

@@ -147,7 +147,14 @@ function syscall(number: number, ...args: (number | Uint8Array)[]): number {
 }
 
 /** fsopen(2) and its kin have the same numbers on x86-64 and arm64. */
-const SYS = { move_mount: 429, fsopen: 430, fsconfig: 431, fsmount: 432 } as const;
+const SYS = {
+  move_mount: 429,
+  fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
+  pidfd_open: 434,
+  pidfd_getfd: 438,
+} as const;
 const FSCONFIG = { SET_FLAG: 0, SET_STRING: 1, CMD_CREATE: 6 } as const;
 const AT_FDCWD = -100;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
@@ -181,6 +188,16 @@ export function fsmount(fd: number, attributes: number): number {
 /** int move_mount(int from, const char *from_path, int to, const char *to_path, unsigned int flags) */
 export function moveMount(fd: number, target: string): number {
   return syscall(SYS.move_mount, fd, cString(""), AT_FDCWD, cString(target), MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/** int pidfd_open(pid_t pid, unsigned int flags) */
+export function pidfdOpen(pid: number): number {
+  return syscall(SYS.pidfd_open, pid, 0);
+}
+
+/** int pidfd_getfd(int pidfd, int targetfd, unsigned int flags): another process's descriptor, shared with it */
+export function pidfdGetfd(pidfd: number, target: number): number {
+  return syscall(SYS.pidfd_getfd, pidfd, target, 0);
 }
 
 /** What the kernel says about a failed fsconfig: messages read from the context, one a call. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { NydusError } from "../base/error.ts";
-import { errorOfControl } from "./control.ts";
+import { errorOfControl, type KeptSessions, LAST_WORD } from "./control.ts";
 import type { MountRequest, MountStatus } from "./mount-request.ts";
 
 export class ControlClient {
@@ -48,14 +48,38 @@ export class ControlClient {
     return pid;
   }
 
+  async sessions(): Promise<KeptSessions> {
+    return (await this.#call("GET", "/sessions")) as KeptSessions;
+  }
+
+  /** Resolves when the process is gone: "ended" by itself, or "died". @throws unavailable when nobody listens */
+  async gone(): Promise<"ended" | "died"> {
+    const response = await this.#fetch("GET", "/alive");
+    let last = "";
+    try {
+      for await (const bytes of response.body ?? [])
+        last = (last + Buffer.from(bytes).toString("latin1")).slice(-LAST_WORD.length);
+    } catch {
+      return "died";
+    }
+    return last === LAST_WORD ? "ended" : "died";
+  }
+
   async stop(): Promise<void> {
     await this.#call("POST", "/stop");
   }
 
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
-    let response: Response;
+    const response = await this.#fetch(method, path, body);
+    const text = await response.text();
+    const value: unknown = text === "" ? undefined : JSON.parse(text);
+    if (!response.ok) throw errorOfControl(value, response.status);
+    return value;
+  }
+
+  async #fetch(method: string, path: string, body?: unknown): Promise<Response> {
     try {
-      response = await fetch(`http://mount${path}`, {
+      return await fetch(`http://mount${path}`, {
         method,
         unix: this.socket,
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -67,9 +91,5 @@ export class ControlClient {
         { cause },
       );
     }
-    const text = await response.text();
-    const value: unknown = text === "" ? undefined : JSON.parse(text);
-    if (!response.ok) throw errorOfControl(value, response.status);
-    return value;
   }
 }

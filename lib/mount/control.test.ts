@@ -44,7 +44,7 @@ async function withServer(
   try {
     await using _server = serveControl(
       socket,
-      controlApp(state.mounts, () => {}),
+      controlApp(state.mounts, { stop: () => {}, ending: new AbortController().signal }),
     );
     await work(new ControlClient(socket), state, socket);
   } finally {

@@ -7,6 +7,8 @@
  *     GET    /blobs/HEX/usage     {"bytes": n}
  *     POST   /collect             {"keep": [hex, ...]}; answers {"removed": [hex, ...]}
  *     GET    /healthz             {"pid": n}
+ *     GET    /sessions            {"pid": n, "sessions": {key: fd}}: descriptors worth keeping
+ *     GET    /alive               never ends while the process lives; its last line is "end" if it ends by itself
  *     POST   /stop                204, then the process unmounts all and ends
  *
  * @module
@@ -23,7 +25,14 @@ export interface ControlError {
   readonly message: string;
 }
 
-export function controlApp(mounts: ImageMounts, stop: () => void): Hono {
+export interface ControlOptions {
+  /** Asked to unmount all and end. */
+  readonly stop: () => void;
+  /** Aborted when the process is about to end by itself. */
+  readonly ending: AbortSignal;
+}
+
+export function controlApp(mounts: ImageMounts, { stop, ending }: ControlOptions): Hono {
   const app = new Hono();
   app.onError((error, context) => {
     const { code, message } = toNydusError(error, "serve the request");
@@ -50,11 +59,45 @@ export function controlApp(mounts: ImageMounts, stop: () => void): Hono {
       : [];
     return context.json({ removed: mounts.cache.collect(new Set(keep)) });
   });
+  app.get("/sessions", (context) =>
+    context.json({ pid: process.pid, sessions: Object.fromEntries(mounts.sessions) } satisfies KeptSessions),
+  );
+  app.get("/alive", (context) => context.body(aliveBody(ending)));
   app.post("/stop", (context) => {
     setTimeout(stop, 0);
     return context.body(null, 204);
   });
   return app;
+}
+
+export interface KeptSessions {
+  readonly pid: number;
+  readonly sessions: Readonly<Record<string, number>>;
+}
+
+export const LAST_WORD = "end\n";
+
+/** The HTTP server cuts a body that is silent for ten seconds. */
+const HEARTBEAT_MS = 3000;
+
+function aliveBody(ending: AbortSignal): ReadableStream<Uint8Array> {
+  let beat: ReturnType<typeof setInterval> | undefined;
+  return new ReadableStream({
+    start(controller) {
+      const end = (): void => {
+        clearInterval(beat);
+        controller.enqueue(Buffer.from(LAST_WORD));
+        controller.close();
+      };
+      controller.enqueue(Buffer.from("alive\n"));
+      if (ending.aborted) return end();
+      ending.addEventListener("abort", end, { once: true });
+      beat = setInterval(() => controller.enqueue(Buffer.from(".")), HEARTBEAT_MS);
+    },
+    cancel() {
+      clearInterval(beat);
+    },
+  });
 }
 
 export interface ControlServer extends AsyncDisposable {
@@ -69,7 +112,7 @@ export function serveControl(socket: string, app: Hono): ControlServer {
     socket,
     async [Symbol.asyncDispose]() {
       rmSync(socket, { force: true });
-      await server.stop(true);
+      await server.stop();
     },
   };
 }

@@ -6,8 +6,20 @@
  */
 import { statSync, writeFileSync } from "node:fs";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
-import { MAX_READ } from "../../ffi/fuse.ts";
-import { close, ERRNO, errnoName, MNT, MS, mount, O, open, umount } from "../../ffi/libc.ts";
+import { MAX_READ, NOTIFY_RESEND, OUT } from "../../ffi/fuse.ts";
+import {
+  addressOf,
+  close,
+  ERRNO,
+  errnoName,
+  MNT,
+  MS,
+  mount,
+  O,
+  open,
+  umount,
+  writeAt,
+} from "../../ffi/libc.ts";
 import { MEANINGS, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { workerUrl } from "../base/worker.ts";
@@ -67,6 +79,27 @@ export class FuseSession implements AsyncDisposable {
     const session = new FuseSession(fd, options);
     session.#raiseReadAhead();
     return session;
+  }
+
+  /**
+   * Goes on serving a file system whose server died, on the descriptor that somebody kept. The kernel queues again what
+   * the dead server had read and not answered, so its readers only waited.
+   */
+  static adopt(fd: number, options: FuseSessionOptions): FuseSession {
+    const session = new FuseSession(fd, options);
+    const resend = new Uint8Array(OUT.SIZE);
+    const view = new DataView(resend.buffer);
+    view.setUint32(OUT.LENGTH, OUT.SIZE, true);
+    // A notification: no request's number, and its code in the place of the error.
+    view.setInt32(OUT.ERROR, NOTIFY_RESEND, true);
+    const written = writeAt(fd, addressOf(resend), resend.byteLength);
+    if (written < 0) options.log.warn("the kernel resends no requests", { errno: errnoName(-written) });
+    return session;
+  }
+
+  /** For a process that is to keep the file system alive when this one dies. */
+  get descriptor(): number {
+    return this.#fd;
   }
 
   #startThread(options: FuseSessionOptions): Thread {

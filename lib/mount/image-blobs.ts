@@ -26,8 +26,8 @@ export interface ImageBlobsOptions {
   readonly cache: BlobCache;
   readonly fetcher: Fetcher;
   readonly log: Logger;
-  /** A device number never used before; the name follows from it. */
-  readonly nextDevice: () => number;
+  /** The number of the blob's device, never used before for another; the name follows from it. */
+  readonly deviceNumber: (blob: number) => number;
 }
 
 export class ImageBlobs implements Disposable {
@@ -44,9 +44,11 @@ export class ImageBlobs implements Disposable {
     const limiter = new Limiter(CONCURRENT_REQUESTS);
     const served: ServedBlob[] = [];
     try {
-      for (const map of options.maps) {
+      for (const [blob, map] of options.maps.entries()) {
         const hasher = await chunkHasher(map.digester);
-        served.push(serve(options, map, hasher, limiter, stop.signal));
+        served.push(
+          serve(options, options.deviceNumber(blob), map, { hasher, limiter, signal: stop.signal }),
+        );
       }
     } catch (error) {
       for (const blob of served) blob.cached[Symbol.dispose]();
@@ -66,19 +68,18 @@ export class ImageBlobs implements Disposable {
   }
 }
 
-function serve(
-  options: ImageBlobsOptions,
-  map: ChunkMap,
-  hasher: ChunkHasher,
-  limiter: Limiter,
-  signal: AbortSignal,
-): ServedBlob {
+interface Serving {
+  readonly hasher: ChunkHasher;
+  readonly limiter: Limiter;
+  readonly signal: AbortSignal;
+}
+
+function serve(options: ImageBlobsOptions, index: number, map: ChunkMap, serving: Serving): ServedBlob {
   const { cache, fetcher, log } = options;
   const cached = cache.open(map);
-  const index = options.nextDevice();
   return {
     cached,
-    reader: new BlobReader({ blob: cached, fetcher, hasher, limiter, log, signal }),
+    reader: new BlobReader({ blob: cached, fetcher, log, ...serving }),
     device: {
       index,
       name: `${index}`,

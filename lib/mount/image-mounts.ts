@@ -15,14 +15,22 @@ import { chunkMaps } from "../rafs/chunk-maps.ts";
 import { openChecked } from "./checked-bootstrap.ts";
 import { mountErofs, unmount } from "./erofs.ts";
 import { COUNTER } from "./fuse-messages.ts";
-import { FuseSession } from "./fuse-session.ts";
+import { FuseSession, type FuseSessionOptions } from "./fuse-session.ts";
 import { ImageBlobs } from "./image-blobs.ts";
 import type { ImageSource, MountRequest, MountStatus } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
 import { mountOverlay } from "./overlay.ts";
+import { loadState, type SavedMount, saveState } from "./saved-state.ts";
 
 /** Threads that answer one FUSE file system. Two keep both of a small node's cores reading. */
 const THREADS = 2;
+
+/** Names of sessions: the directory of devices, and each image that is served in user space. */
+const DEVICES = "devices";
+
+function imageKey(id: string): string {
+  return `image:${id}`;
+}
 
 export type FetcherOf = (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>>;
 
@@ -66,6 +74,7 @@ export class ImageMounts implements AsyncDisposable {
     return await this.#inTurn(request.id, async () => {
       const mounted = this.#mounted.get(request.id) ?? (await this.#mount(request));
       this.#mounted.set(request.id, mounted);
+      this.#save();
       return this.#status(mounted);
     });
   }
@@ -77,6 +86,7 @@ export class ImageMounts implements AsyncDisposable {
       if (mounted === undefined) return false;
       await this.#umount(mounted, options.detach === true);
       this.#mounted.delete(id);
+      this.#save();
       return true;
     });
   }
@@ -108,7 +118,66 @@ export class ImageMounts implements AsyncDisposable {
     }
   }
 
-  async #mount(request: MountRequest): Promise<MountedImage> {
+  /** Descriptors that keep the file systems alive when this process is killed, by what they are for. */
+  get sessions(): ReadonlyMap<string, number> {
+    const found = new Map<string, number>();
+    if (this.#devices !== undefined) found.set(DEVICES, this.#devices.descriptor);
+    for (const [id, { session }] of this.#mounted)
+      if (session !== undefined) found.set(imageKey(id), session.descriptor);
+    return found;
+  }
+
+  /**
+   * Goes on where a killed process stopped. Call once, first.
+   *
+   * @param descriptors what `sessions` named in that process
+   */
+  async restore(descriptors: ReadonlyMap<string, number>): Promise<void> {
+    const state = loadState(this.#options.runDirectory);
+    this.#deviceNumber = state.nextDevice;
+    for (const saved of state.mounts) {
+      try {
+        this.#mounted.set(saved.request.id, await this.#restoreImage(saved, descriptors));
+      } catch (error) {
+        this.#options.log.error(toNydusError(error, `restore "${saved.request.id}"`).message);
+      }
+    }
+    const fd = descriptors.get(DEVICES);
+    if (fd !== undefined) this.#devices = FuseSession.adopt(fd, this.#deviceOptions());
+    this.#options.log.info("took over", { mounts: this.#mounted.size });
+    this.#save();
+  }
+
+  async #restoreImage(saved: SavedMount, descriptors: ReadonlyMap<string, number>): Promise<MountedImage> {
+    const { request, devices, ...rest } = saved;
+    const fd = descriptors.get(saved.driver === "fuse" ? imageKey(request.id) : DEVICES);
+    if (fd === undefined)
+      throw new NydusError("unavailable", `Cannot restore "${request.id}": nobody kept its file system`);
+    const opened = await this.#open(request, (blob) => devices[blob] ?? this.#deviceNumber++);
+    const session =
+      saved.driver === "fuse"
+        ? FuseSession.adopt(fd, this.#imageOptions(request, opened.blobs, saved.imageDirectory))
+        : undefined;
+    return { request, ...rest, ...opened, session };
+  }
+
+  #save(): void {
+    const mounts = [...this.#mounted.values()].map(
+      ({ request, driver, driverReason, imageDirectory, blobs }) => ({
+        request,
+        driver,
+        driverReason,
+        imageDirectory,
+        devices: blobs.devices.map((device) => device.index),
+      }),
+    );
+    saveState(this.#options.runDirectory, { nextDevice: this.#deviceNumber, mounts });
+  }
+
+  async #open(
+    request: MountRequest,
+    deviceNumber: (blob: number) => number,
+  ): Promise<Pick<MountedImage, "blobs" | "fetcher">> {
     const { bootstrap } = openChecked(request.bootstrap, this.#options.cacheDirectory);
     const fetcher = await this.#options.fetcherOf(request.source);
     const blobs = await ImageBlobs.open({
@@ -116,8 +185,13 @@ export class ImageMounts implements AsyncDisposable {
       cache: this.#cache,
       fetcher,
       log: this.#options.log.with({ mount: request.id }),
-      nextDevice: () => this.#deviceNumber++,
+      deviceNumber,
     });
+    return { blobs, fetcher };
+  }
+
+  async #mount(request: MountRequest): Promise<MountedImage> {
+    const { blobs, fetcher } = await this.#open(request, () => this.#deviceNumber++);
     try {
       return await this.#mountOn(request, blobs, fetcher);
     } catch (error) {
@@ -201,36 +275,47 @@ export class ImageMounts implements AsyncDisposable {
     directory: string,
     driverReason: string,
   ): Pick<MountedImage, "driver" | "driverReason" | "session"> {
-    // Inside one image's session a device's number is its position in the bootstrap.
-    const devices = blobs.devices.map((device, index) => ({ ...device, index }));
-    const session = FuseSession.mount({
-      mountpoint: directory,
+    const session = FuseSession.mount(this.#imageOptions(request, blobs, directory));
+    return { driver: "fuse", driverReason, session };
+  }
+
+  #imageOptions(request: MountRequest, blobs: ImageBlobs, mountpoint: string): FuseSessionOptions {
+    return {
+      mountpoint,
       source: "nydus",
       bootstrap: request.bootstrap,
-      devices,
+      // Inside one image's session a device's number is its position in the bootstrap.
+      devices: blobs.devices.map((device, index) => ({ ...device, index })),
       readers: new Map(blobs.blobs.map((blob, index) => [index, blob.reader])),
       allowOther: true,
       threads: THREADS,
       log: this.#options.log,
-    });
-    return { driver: "fuse", driverReason, session };
+    };
+  }
+
+  /** With the devices of all images that are mounted now. */
+  #deviceOptions(): FuseSessionOptions {
+    const served = [...this.#mounted.values()].flatMap(({ driver, blobs }) =>
+      driver === "erofs" ? blobs.blobs : [],
+    );
+    return {
+      mountpoint: join(this.#options.runDirectory, "devices"),
+      source: "nydus-blobs",
+      devices: served.map((blob) => blob.device),
+      readers: new Map(served.map((blob) => [blob.device.index, blob.reader])),
+      allowOther: false,
+      threads: THREADS,
+      log: this.#options.log,
+    };
   }
 
   /** The directory of blob files, mounted when the first image needs it. */
   #deviceSession(): FuseSession {
     if (this.#devices !== undefined) return this.#devices;
-    const mountpoint = join(this.#options.runDirectory, "devices");
-    mkdirSync(mountpoint, { recursive: true, mode: 0o700 });
-    unmountAll(mountpoint);
-    this.#devices = FuseSession.mount({
-      mountpoint,
-      source: "nydus-blobs",
-      devices: [],
-      readers: new Map(),
-      allowOther: false,
-      threads: THREADS,
-      log: this.#options.log,
-    });
+    const options = this.#deviceOptions();
+    mkdirSync(options.mountpoint, { recursive: true, mode: 0o700 });
+    unmountAll(options.mountpoint);
+    this.#devices = FuseSession.mount(options);
     return this.#devices;
   }
 

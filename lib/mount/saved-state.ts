@@ -1,0 +1,58 @@
+/**
+ * What a successor must know to go on where a killed mount process stopped: kept in the run directory, written with
+ * every change, without credentials.
+ *
+ * @module
+ */
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { isCode, toNydusError } from "../base/error.ts";
+import { type MountRequest, parseMountRequest } from "./mount-request.ts";
+
+export interface SavedMount {
+  readonly request: MountRequest;
+  readonly driver: "erofs" | "fuse";
+  readonly driverReason: string;
+  readonly imageDirectory: string;
+  /** Numbers of the image's devices: their names, and what the kernel calls them. */
+  readonly devices: readonly number[];
+}
+
+export interface SavedState {
+  /** The first device number that was never used. */
+  readonly nextDevice: number;
+  readonly mounts: readonly SavedMount[];
+}
+
+const NOTHING: SavedState = { nextDevice: 0, mounts: [] };
+
+function pathOf(runDirectory: string): string {
+  return join(runDirectory, "state.json");
+}
+
+export function saveState(runDirectory: string, state: SavedState): void {
+  const path = pathOf(runDirectory);
+  writeFileSync(`${path}.new`, JSON.stringify(state, withoutCredentials), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+function withoutCredentials(key: string, value: unknown): unknown {
+  return key === "credentials" ? undefined : value;
+}
+
+/** The file is ours alone (mode 0600 in a private directory), so only its requests are checked again. */
+export function loadState(runDirectory: string): SavedState {
+  let text: string;
+  try {
+    text = readFileSync(pathOf(runDirectory), "utf8");
+  } catch (error) {
+    const known = toNydusError(error, "read the saved mounts");
+    if (isCode(known, "not_found")) return NOTHING;
+    throw known;
+  }
+  const state = JSON.parse(text) as SavedState;
+  return {
+    ...state,
+    mounts: state.mounts.map((saved) => ({ ...saved, request: parseMountRequest(saved.request) })),
+  };
+}
