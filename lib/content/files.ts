@@ -13,23 +13,28 @@ import type { ByteRange } from "./content.ts";
 /** Bytes a read: large enough that the thread pool's round trip does not count. */
 const READ_SIZE = 512 * 1024;
 
-/** Bytes [start, end) of an open file, which is closed when the stream ends. */
-export function streamFile(
+export interface StreamOptions {
+  readonly signal?: AbortSignal;
+  /** Close the file when the stream ends, breaks or is left. */
+  readonly close?: boolean;
+}
+
+/** Bytes [start, end) of an open file. */
+export function streamRange(
   file: FileHandle,
   range: ByteRange,
   path: string,
-  signal?: AbortSignal,
+  { signal, close }: StreamOptions = {},
 ): ReadableStream<Uint8Array> {
   let at = range.start;
-  const stop = async (error: unknown): Promise<never> => {
-    await file.close().catch(() => {});
-    throw toNydusError(error, `read "${path}"`);
+  const end = async (): Promise<void> => {
+    if (close === true) await file.close();
   };
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         if (at >= range.end) {
-          await file.close();
+          await end();
           controller.close();
           return;
         }
@@ -41,12 +46,11 @@ export function streamFile(
           at += bytesRead;
           controller.enqueue(buffer.subarray(0, bytesRead));
         } catch (error) {
-          await stop(error);
+          await end().catch(() => {});
+          throw toNydusError(error, `read "${path}"`);
         }
       },
-      async cancel() {
-        await file.close();
-      },
+      cancel: end,
     },
     { highWaterMark: 0 },
   );
@@ -55,7 +59,7 @@ export function streamFile(
 /** Writes a file under a temporary name in the same directory, syncs it, then gives it its name. */
 export async function writeFileAtomically(
   path: string,
-  body: ReadableStream<Uint8Array> | Uint8Array,
+  body: AsyncIterable<Uint8Array> | Uint8Array,
   signal?: AbortSignal,
 ): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.partial`);
@@ -78,10 +82,11 @@ export async function writeFileAtomically(
 
 async function writeBody(
   file: FileHandle,
-  body: ReadableStream<Uint8Array> | Uint8Array,
+  body: AsyncIterable<Uint8Array> | Uint8Array,
   signal?: AbortSignal,
 ): Promise<void> {
-  const parts = body instanceof Uint8Array ? [body] : abortable(body, signal);
+  const parts =
+    body instanceof Uint8Array ? [body] : body instanceof ReadableStream ? abortable(body, signal) : body;
   for await (const part of parts) {
     let done = 0;
     while (done < part.byteLength) done += (await file.write(part, done)).bytesWritten;

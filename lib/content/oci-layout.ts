@@ -15,7 +15,7 @@ import { encodeJson, parseJsonObject } from "../oci/json.ts";
 import { parseDocument } from "../oci/manifest.ts";
 import { ANNOTATION, isIndexType, isManifestType, MEDIA } from "../oci/media-types.ts";
 import type { FetchOptions, ImageStore } from "./content.ts";
-import { streamFile, writeFileAtomically } from "./files.ts";
+import { streamRange, writeFileAtomically } from "./files.ts";
 import { chooseManifest, type NamedManifest } from "./names.ts";
 import { checkRange, verified } from "./verified.ts";
 
@@ -59,13 +59,14 @@ export class OciLayout implements ImageStore {
     });
     try {
       const { size } = await file.stat();
-      const { range } = options;
+      const { range, signal } = options;
+      const ending = { close: true, ...(signal === undefined ? {} : { signal }) };
       if (range === undefined) {
-        const whole = streamFile(file, { start: 0, end: size }, path, options.signal);
+        const whole = streamRange(file, { start: 0, end: size }, path, ending);
         return verified(whole, descriptor, this.name);
       }
       checkRange(range, size, descriptor.digest, this.name);
-      return streamFile(file, range, path, options.signal);
+      return streamRange(file, range, path, ending);
     } catch (error) {
       await file.close();
       throw error;

@@ -6,6 +6,8 @@
  */
 import { NydusError } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
+import { DockerArchive } from "../content/docker-archive.ts";
+import { OciArchive, OciArchiveWriter } from "../content/oci-archive.ts";
 import { OciLayout } from "../content/oci-layout.ts";
 import { parseReference } from "../oci/reference.ts";
 import type { RegistryOptions } from "../registry/client.ts";
@@ -30,6 +32,20 @@ const OPENERS: Readonly<Record<string, Opener>> = {
   oci: async (place, options) => {
     const { path, tag } = splitPlace(place);
     return { store: await OciLayout.open(path, options), reference: tag };
+  },
+  "oci-archive": async (place, options) => {
+    const { path, tag } = splitPlace(place);
+    const store = options.create === true ? OciArchiveWriter.create(path) : OciArchive.open(path);
+    return { store: await store, reference: tag };
+  },
+  "docker-archive": async (place, options) => {
+    const { path, tag } = splitPlace(place);
+    if (options.create === true)
+      throw new NydusError(
+        "unsupported",
+        `Cannot write "docker-archive:${path}": write an oci-archive instead`,
+      );
+    return { store: await DockerArchive.open(path), reference: tag };
   },
 };
 
