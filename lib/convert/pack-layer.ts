@@ -10,11 +10,11 @@ import { type ChunkDigester, chunkHasher, type Digest, Digester } from "../base/
 import { corrupt } from "../base/error.ts";
 import { type BlobFile, BlobWriter, type BlobWriterOptions } from "../blob/blob-writer.ts";
 import { chunksOf } from "../blob/chunker.ts";
+import { decompressed } from "../content/decompress.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
 import { readTar, type TarEntry } from "../tar/reader.ts";
 import { LayerTreeBuilder } from "../tree/layer-tree.ts";
 import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
-import { decompressed } from "./decompress.ts";
 
 /** How blobs are made; the same for all layers of an image. */
 export interface PackFormat {

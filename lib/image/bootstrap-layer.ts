@@ -3,88 +3,75 @@
  *
  * @module
  */
-import { pipeline, Readable } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
-import { byteStringOf } from "../base/byte-string.ts";
+import { byteStringOf, printable } from "../base/byte-string.ts";
 import { corrupt, toNydusError } from "../base/error.ts";
 import type { Fetcher } from "../content/content.ts";
+import { decompressed } from "../content/decompress.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
-import { readTar } from "../tar/reader.ts";
+import { readTar, type TarEntry } from "../tar/reader.ts";
 import type { Image } from "./load.ts";
 
 /** A bootstrap of some ten million files; it is held in memory. */
 const MAX_BOOTSTRAP = 2 ** 30;
+/** What a layer may expand to: besides the bootstrap it can hold tables of its blobs, which are smaller. */
+const MAX_EXPANDED = 2 * MAX_BOOTSTRAP;
 
 /** Newer images, and those of the first years. */
 const PATHS: readonly string[] = ["image/image.boot", "image.boot"].map(byteStringOf);
+
+export interface ReadBootstrapOptions {
+  readonly signal?: AbortSignal;
+  /** Bytes that the layer may expand to. */
+  readonly limit?: number;
+}
 
 /** Bytes of the bootstrap. The layer is read to its end, so that its digest is verified. @throws corrupt */
 export async function readBootstrapLayer(
   store: Fetcher,
   image: Pick<Image, "manifest">,
-  options: { readonly signal?: AbortSignal } = {},
+  options: ReadBootstrapOptions = {},
 ): Promise<Uint8Array> {
   const layer = image.manifest.layers.at(-1);
   if (layer === undefined) throw corrupt("Cannot read the bootstrap: the image has no layers");
-  const body = await store.fetch(layer, options);
+  const what = `bootstrap layer "${layer.digest}"`;
+  const { signal, limit = MAX_EXPANDED } = options;
+  const body = await store.fetch(layer, signal === undefined ? {} : { signal });
   let found: Uint8Array | undefined;
   try {
-    for await (const entry of readTar(decompress(body, layer))) {
-      if (found === undefined && entry.kind === "file" && PATHS.includes(entry.path.replace(/^\.?\//, ""))) {
-        found = await collect(entry.body, entry.size, layer);
-      }
-    }
+    for await (const entry of readTar(capped(decompressed(body, what), limit, what)))
+      if (found === undefined && isBootstrap(entry)) found = await collect(entry, layer);
   } catch (error) {
-    throw toNydusError(error, `read the bootstrap layer "${layer.digest}"`);
+    throw toNydusError(error, `read ${what}`);
   }
   if (found !== undefined) return found;
-  throw corrupt(`Cannot read the bootstrap layer "${layer.digest}": it has no image/image.boot`);
+  throw corrupt(`Cannot read ${what}: it has no image/image.boot`);
 }
 
-async function collect(
-  body: AsyncIterable<Uint8Array>,
-  size: number,
-  layer: Descriptor,
-): Promise<Uint8Array> {
-  if (size > MAX_BOOTSTRAP)
-    throw corrupt(`Cannot read the bootstrap of layer "${layer.digest}": it has ${size} bytes`);
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for await (const bytes of body) {
-    whole.set(bytes, at);
-    at += bytes.byteLength;
-  }
-  return whole;
+function isBootstrap({ kind, path }: TarEntry): boolean {
+  return kind === "file" && PATHS.includes(path.replace(/^\.?\//, ""));
 }
 
-/** gzip by default, zstd and plain as some builders do: the first bytes decide. */
-async function* decompress(body: ReadableStream<Uint8Array>, layer: Descriptor): AsyncGenerator<Uint8Array> {
-  const source = Readable.from(body as unknown as AsyncIterable<Uint8Array>);
-  const first = await firstBytes(source);
-  const zstd = first[0] === 0x28 && first[1] === 0xb5;
-  const gzip = first[0] === 0x1f && first[1] === 0x8b;
-  const input = Readable.from(prefixed(first, source));
-  if (!zstd && !gzip) return yield* input as AsyncIterable<Uint8Array>;
-  const transform = zstd ? createZstdDecompress() : createGunzip();
-  pipeline(input, transform, () => {});
-  try {
-    yield* transform as AsyncIterable<Uint8Array>;
-  } catch (error) {
+/** The size in the header is the attacker's: memory grows with the bytes that really come. */
+async function collect(entry: TarEntry, layer: Descriptor): Promise<Uint8Array> {
+  if (entry.size > MAX_BOOTSTRAP)
     throw corrupt(
-      `Cannot decompress layer "${layer.digest}": ${error instanceof Error ? error.message : error}`,
-      {
-        cause: error,
-      },
+      `Cannot read "${printable(entry.path)}" of layer "${layer.digest}": it has ${entry.size} bytes`,
     );
+  const parts: Uint8Array[] = [];
+  for await (const bytes of entry.body) parts.push(bytes);
+  return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts, entry.size);
+}
+
+/** A few kilobytes can expand to any size. */
+async function* capped(
+  source: AsyncIterable<Uint8Array>,
+  limit: number,
+  what: string,
+): AsyncGenerator<Uint8Array> {
+  let size = 0;
+  for await (const piece of source) {
+    size += piece.byteLength;
+    if (size > limit) throw corrupt(`Cannot read ${what}: it expands to more than ${limit} bytes`);
+    yield piece;
   }
-}
-
-async function firstBytes(source: Readable): Promise<Uint8Array> {
-  const { value } = (await source[Symbol.asyncIterator]().next()) as IteratorResult<Uint8Array, undefined>;
-  return value ?? new Uint8Array();
-}
-
-async function* prefixed(first: Uint8Array, rest: Readable): AsyncGenerator<Uint8Array> {
-  yield first;
-  yield* rest as AsyncIterable<Uint8Array>;
 }

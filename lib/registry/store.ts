@@ -25,12 +25,15 @@ const KEPT_MANIFESTS = 8;
 
 export class RegistryStore implements ImageStore {
   readonly name: string;
+  /** "host:port", as in references. */
+  readonly registry: string;
   readonly #client: RegistryClient;
   readonly #manifests = new Map<Digest, Uint8Array>();
 
   /** @param reference a reference, or just its registry and repository; tag and digest are not used */
   constructor(reference: string | Pick<Reference, "registry" | "repository">, options: RegistryOptions = {}) {
     const parsed = typeof reference === "string" ? parseReference(reference) : reference;
+    this.registry = parsed.registry;
     this.#client = createClient(parsed, options);
     this.name = `docker://${this.#client.name}`;
   }

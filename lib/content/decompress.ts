@@ -48,7 +48,7 @@ export async function* decompressed(
     else
       throw new NydusError(
         "unsupported",
-        `Cannot convert ${what}: it is compressed by ${kind}, not gzip or zstd`,
+        `Cannot read ${what}: it is compressed by ${kind}, not gzip or zstd`,
       );
   } finally {
     await pieces.return?.();
