@@ -1,0 +1,241 @@
+/**
+ * A registry that misbehaves on demand: the embedded registry's answers, spoilt on their way out. Every request is
+ * noted, and `fault` decides about each read of a blob.
+ *
+ *     await using registry = await startFaultRegistry({ root });
+ *     registry.fault = ({ attempt }) => (attempt === 1 ? { kind: "reset", after: 1000 } : undefined);
+ *     ... `${registry.host}/name:tag` ...
+ *     expect(registry.requests).toHaveLength(2);
+ *
+ * @module
+ */
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { Readable } from "node:stream";
+import { createRegistryApp } from "../../lib/registry/server.ts";
+
+export type Fault =
+  /** This status with a registry's error body; 401 asks for Basic credentials. `retryAfter` is in seconds. */
+  | { readonly kind: "status"; readonly status: number; readonly retryAfter?: number }
+  /** No answer, or `after` bytes of the body and then nothing, until the client gives up. */
+  | { readonly kind: "hang"; readonly after?: number }
+  /** The connection breaks, at once or after so many bytes of the body. */
+  | { readonly kind: "reset"; readonly after?: number }
+  /** An orderly answer that lacks the last `missing` bytes, and says so in Content-Length: a truncated blob. */
+  | { readonly kind: "short"; readonly missing: number }
+  /** The lowest bit of the body's byte `at` is turned over. */
+  | { readonly kind: "flip"; readonly at: number }
+  /** The whole blob with status 200, whatever range was asked for. */
+  | { readonly kind: "ignore-range" }
+  /** To this URL; without one to the same blob at another address of this server, as registries on object stores do. */
+  | { readonly kind: "redirect"; readonly to?: string };
+
+export interface SeenRequest {
+  readonly method: string;
+  /** Without the query. */
+  readonly path: string;
+  /** Of a blob read: its digest. */
+  readonly digest: string | undefined;
+  /** Of a blob read with a Range header: [start, end), with `end` exclusive. */
+  readonly range: { readonly start: number; readonly end: number } | undefined;
+  /** The count of reads of this blob and range so far, this one included: 1 is the first attempt. */
+  readonly attempt: number;
+  /** True when it came with credentials. */
+  readonly authorized: boolean;
+  /** Bytes of the body that were sent, so far. */
+  sent: number;
+}
+
+export interface FaultRegistry extends AsyncDisposable {
+  /** "127.0.0.1:PORT" */
+  readonly host: string;
+  /** "http://127.0.0.1:PORT" */
+  readonly url: string;
+  /** Asked at each GET of a blob; replace it at any time. */
+  fault: (request: SeenRequest) => Fault | undefined | Promise<Fault | undefined>;
+  readonly requests: readonly SeenRequest[];
+  /** Only the GETs of blobs. */
+  readonly reads: readonly SeenRequest[];
+  /** Bytes of blobs that were sent. */
+  readonly sent: number;
+  /** Forget the requests so far. */
+  clear(): void;
+}
+
+type App = (request: Request) => Response | Promise<Response>;
+
+const BLOB = /^\/v2\/.+\/blobs\/(sha256:[0-9a-f]{64})$/;
+/** Where redirected reads go: no fault is applied there. */
+const ELSEWHERE = "/elsewhere";
+
+export async function startFaultRegistry(options: { readonly root: string }): Promise<FaultRegistry> {
+  const app = await createRegistryApp(options.root);
+  const front = new Front((request) => app.fetch(request));
+  await front.listen();
+  return front;
+}
+
+class Front implements FaultRegistry {
+  fault: FaultRegistry["fault"] = () => undefined;
+  readonly #app: App;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #requests: SeenRequest[] = [];
+  #host = "";
+
+  constructor(app: App) {
+    this.#app = app;
+    this.#server = createServer((incoming, outgoing) => {
+      this.#serve(incoming, outgoing).catch(() => outgoing.destroy());
+    });
+    this.#server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+      socket.on("error", () => {}); // clients that go away are what this is for
+    });
+  }
+
+  get host(): string {
+    return this.#host;
+  }
+
+  get url(): string {
+    return `http://${this.#host}`;
+  }
+
+  get requests(): readonly SeenRequest[] {
+    return this.#requests;
+  }
+
+  get reads(): readonly SeenRequest[] {
+    return this.#requests.filter(({ method, digest }) => method === "GET" && digest !== undefined);
+  }
+
+  get sent(): number {
+    return this.reads.reduce((sum, { sent }) => sum + sent, 0);
+  }
+
+  clear(): void {
+    this.#requests = [];
+  }
+
+  async listen(): Promise<void> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    const address = this.#server.address();
+    if (address === null || typeof address === "string") throw new Error("Cannot find the server's port");
+    this.#host = `127.0.0.1:${address.port}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeAllConnections();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  async #serve(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const seen = this.#note(incoming);
+    const elsewhere = (incoming.url ?? "").startsWith(ELSEWHERE);
+    const isRead = seen.method === "GET" && seen.digest !== undefined;
+    const fault = isRead && !elsewhere ? await this.fault(seen) : undefined;
+    if (fault !== undefined && (await this.#withoutBody(fault, incoming, outgoing))) return;
+    const response = await this.#app(this.#request(incoming, fault));
+    await this.#send(response, fault, seen, outgoing);
+  }
+
+  #note(incoming: IncomingMessage): SeenRequest {
+    const path = (incoming.url ?? "").split("?", 1)[0]?.replace(ELSEWHERE, "") ?? "";
+    const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(incoming.headers.range ?? "") ?? [];
+    const range = first === undefined ? undefined : { start: Number(first), end: Number(last) + 1 };
+    const digest = BLOB.exec(path)?.[1];
+    const before = this.reads.filter(
+      (old) => old.digest === digest && old.range?.start === range?.start && old.range?.end === range?.end,
+    );
+    const seen: SeenRequest = {
+      method: incoming.method ?? "",
+      path,
+      digest,
+      range,
+      attempt: before.length + 1,
+      authorized: incoming.headers.authorization !== undefined,
+      sent: 0,
+    };
+    this.#requests.push(seen);
+    return seen;
+  }
+
+  /** True when the fault is the whole answer. */
+  async #withoutBody(fault: Fault, incoming: IncomingMessage, outgoing: ServerResponse): Promise<boolean> {
+    switch (fault.kind) {
+      case "status": {
+        const headers = {
+          "content-type": "application/json",
+          ...(fault.status === 401 ? { "www-authenticate": 'Basic realm="fault"' } : {}),
+          ...(fault.retryAfter === undefined ? {} : { "retry-after": String(fault.retryAfter) }),
+        };
+        outgoing.writeHead(fault.status, headers).end('{"errors":[{"code":"UNKNOWN","message":"a fault"}]}');
+        return true;
+      }
+      case "redirect": {
+        const location = fault.to ?? `${this.url}${ELSEWHERE}${incoming.url}`;
+        outgoing.writeHead(307, { location }).end();
+        return true;
+      }
+      case "hang":
+        return fault.after === undefined;
+      case "reset":
+        if (fault.after === undefined) incoming.socket.destroy();
+        return fault.after === undefined;
+      default:
+        return false;
+    }
+  }
+
+  #request(incoming: IncomingMessage, fault: Fault | undefined): Request {
+    const url = `${this.url}${(incoming.url ?? "").replace(ELSEWHERE, "")}`;
+    const headers = new Headers();
+    for (const [name, value] of Object.entries(incoming.headers))
+      if (typeof value === "string") headers.set(name, value);
+    if (fault?.kind === "ignore-range") headers.delete("range");
+    const method = incoming.method ?? "GET";
+    const empty = method === "GET" || method === "HEAD";
+    const body = empty ? null : (Readable.toWeb(incoming) as unknown as ReadableStream<Uint8Array>);
+    return new Request(url, { method, headers, body });
+  }
+
+  async #send(
+    response: Response,
+    fault: Fault | undefined,
+    seen: SeenRequest,
+    outgoing: ServerResponse,
+  ): Promise<void> {
+    const headers = Object.fromEntries(response.headers);
+    const bytes = response.body === null ? undefined : spoilt(await response.bytes(), fault);
+    if (bytes !== undefined && fault?.kind === "short") headers["content-length"] = String(bytes.byteLength);
+    outgoing.writeHead(response.status, headers);
+    if (bytes === undefined) {
+      outgoing.end();
+      return;
+    }
+    const stops = fault?.kind === "hang" || fault?.kind === "reset" ? fault.after : undefined;
+    if (stops === undefined) {
+      outgoing.end(bytes);
+      seen.sent += bytes.byteLength;
+      return;
+    }
+    const part = bytes.subarray(0, stops);
+    await new Promise<void>((resolve) => outgoing.write(part, () => resolve()));
+    seen.sent += part.byteLength;
+    if (fault?.kind === "reset") outgoing.socket?.destroy();
+  }
+}
+
+function spoilt(bytes: Uint8Array, fault: Fault | undefined): Uint8Array {
+  if (fault?.kind === "short") return bytes.subarray(0, Math.max(0, bytes.byteLength - fault.missing));
+  if (fault?.kind !== "flip") return bytes;
+  const copy = new Uint8Array(bytes);
+  copy[fault.at] = (copy[fault.at] ?? 0) ^ 1;
+  return copy;
+}
