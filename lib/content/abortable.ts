@@ -8,19 +8,22 @@ export function abortable(
 ): ReadableStream<Uint8Array> {
   if (signal === undefined) return body;
   const reader = body.getReader();
-  let abort = (): void => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(toNydusError(signal.reason, "go on"));
-  });
-  aborted.catch(() => {});
-  if (signal.aborted) abort();
+  let fail: (error: unknown) => void = () => {};
+  const abort = (): void => fail(toNydusError(signal.reason, "go on"));
+  // Not a race with one promise for the signal: that promise would keep every piece that ever raced with it.
+  const next = (): ReturnType<typeof reader.read> =>
+    new Promise((resolve, reject) => {
+      fail = reject;
+      if (signal.aborted) abort();
+      else reader.read().then(resolve, reject);
+    });
   signal.addEventListener("abort", abort, { once: true });
   const done = (): void => signal.removeEventListener("abort", abort);
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         try {
-          const piece = await Promise.race([aborted, reader.read()]);
+          const piece = await next();
           if (!piece.done) return controller.enqueue(piece.value);
           done();
           controller.close();

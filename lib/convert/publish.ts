@@ -4,8 +4,9 @@
  *
  * @module
  */
-import { rm } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import type { ImageStore } from "../content/content.ts";
+import { streamRange } from "../content/files.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { type BootstrapFile, bootstrapLayer } from "./bootstrap-layer.ts";
@@ -30,12 +31,12 @@ export interface Target {
 export async function pushOnce(
   store: ImageStore,
   descriptor: Descriptor,
-  body: () => ReadableStream<Uint8Array>,
+  body: () => ReadableStream<Uint8Array> | Promise<ReadableStream<Uint8Array>>,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const options = signal === undefined ? {} : { signal };
   if (await store.has(descriptor, options)) return false;
-  await store.push(descriptor, body(), options);
+  await store.push(descriptor, await body(), options);
   return true;
 }
 
@@ -45,8 +46,12 @@ export async function pushBlob(
   layer: PackedContent,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
-  const { path } = layer.file;
-  const body = (): ReadableStream<Uint8Array> => Bun.file(path).stream();
+  const { path, size } = layer.file;
+  const body = async (): Promise<ReadableStream<Uint8Array>> =>
+    streamRange(await open(path, "r"), { start: 0, end: size }, path, {
+      close: true,
+      ...(signal === undefined ? {} : { signal }),
+    });
   const pushed = await pushOnce(target.store, blobDescriptor(layer.file), body, signal);
   await rm(path, { force: true });
   return pushed;
