@@ -21,6 +21,8 @@ export interface BlobRead {
 
 /** A body that failed after this much progress gets its attempts back. */
 const PROGRESS = 2 ** 20;
+/** How long the end of a body may take after its last byte (milliseconds): mostly it comes with it. */
+const END_GRACE = 100;
 
 /**
  * Exactly the bytes asked for; not verified. The first answer is awaited, so that errors like not_found come from here
@@ -77,6 +79,8 @@ class Reading {
         if (piece !== "again") return piece;
       } catch (error) {
         await this.stop();
+        // Everything wanted is here; how the connection ends is of no interest.
+        if (this.#at >= this.#read.range.end) return undefined;
         await this.#beforeRetry(error);
       }
     }
@@ -182,11 +186,17 @@ class Reading {
   }
 
   async #finish(): Promise<void> {
-    if (this.#bodyAt === this.#read.range.end) {
-      const rest = await this.#body?.read();
-      if (rest?.done === true) return;
+    const late = Promise.withResolvers<undefined>();
+    const timer = setTimeout(late.resolve, END_GRACE);
+    try {
+      if (this.#bodyAt === this.#read.range.end) {
+        const rest = await Promise.race([this.#body?.read(), late.promise]);
+        if (rest?.done === true) return;
+      }
+      await this.stop();
+    } finally {
+      clearTimeout(timer);
     }
-    await this.stop();
   }
 
   /** @throws the error when it makes no sense to go on */

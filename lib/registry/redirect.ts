@@ -20,7 +20,7 @@ export function withRedirects(send: Send): Send {
   const targets = new Map<string, URL>();
   return async (request) => {
     if (request.method !== "GET" && request.method !== "HEAD") return send(request);
-    const key = request.url.pathname;
+    const key = keyOf(request);
     const known = targets.get(key);
     if (known !== undefined) {
       const response = await sendTo(known, request, targets, key);
@@ -38,8 +38,10 @@ export function withRedirects(send: Send): Send {
   ): Promise<HttpResponse | undefined> {
     try {
       const response = await send({ ...request, url });
-      if (response.status < 300 || response.status === 416 || response.status >= 500) return response;
+      if (response.status < 300 || response.status === 416) return response;
       all.delete(key);
+      // Its own trouble: the caller waits before the next attempt, which asks the registry again.
+      if (response.status === 429 || response.status >= 500) return response;
       await response.discard();
       return undefined;
     } catch (error) {
@@ -53,7 +55,7 @@ export function withRedirects(send: Send): Send {
     for (let hops = 0; ; hops++) {
       const response = await send({ ...request, url });
       if (!REDIRECTS.has(response.status)) {
-        if (hops > 0 && response.status < 300) remember(all, request.url.pathname, url);
+        if (hops > 0 && response.status < 300) remember(all, keyOf(request), url);
         return response;
       }
       const location = response.headers.get("location");
@@ -66,6 +68,11 @@ export function withRedirects(send: Send): Send {
       url = nextUrl(url, location, request.action);
     }
   }
+}
+
+/** Signed addresses hold for one method only. */
+function keyOf({ method, url }: HttpRequest): string {
+  return `${method} ${url.pathname}`;
 }
 
 function nextUrl(from: URL, location: string | null, action: string): URL {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isCode } from "../base/error.ts";
+import { isCode, toNydusError } from "../base/error.ts";
 
 export interface RetryPolicy {
   /** How often in all; 1 = never again. */
@@ -55,14 +55,14 @@ export async function pauseAfter(
   if (asked !== undefined && asked > policy.maxRetryAfter) throw error;
   const growing = Math.min(policy.maxDelay, policy.firstDelay * 3 ** (failures - 1));
   // Many readers that failed together must not come back together.
-  await policy.sleep(asked ?? growing * (0.5 + policy.random() / 2), signal);
+  await policy.sleep(Math.max(asked ?? 0, growing * (0.5 + policy.random() / 2)), signal);
 }
 
 function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const abort = (): void => {
       clearTimeout(timer);
-      reject(signal?.reason);
+      reject(toNydusError(signal?.reason, "go on"));
     };
     const timer = setTimeout(() => {
       signal?.removeEventListener("abort", abort);

@@ -36,7 +36,8 @@ export function withScheme(send: Send, host: string, options: SchemeOptions): Se
         return response;
       }
     } catch (error) {
-      if (!isCode(error, "unavailable") || !/TLS|broke off/.test(error.message)) throw error;
+      if (!isCode(error, "unavailable") || !/TLS|broke off|refused the connection/.test(error.message))
+        throw error;
       const response = await send(on(second, request)).catch(() => undefined);
       if (response === undefined) throw error;
       schemes = [second];

@@ -27,16 +27,21 @@ export interface RequestInfo {
 export interface TransportOptions {
   /** Do not verify certificates. */
   readonly insecure?: boolean;
-  /** Milliseconds from sending (or from the last byte sent) to the answer's head. */
+  /** Milliseconds from asking to the answer's head, when something is read. */
   readonly answerTimeout?: number;
+  /** The same from the last byte sent, when something is written: a registry hashes and copies before it answers. */
+  readonly writeTimeout?: number;
   /** Milliseconds between two pieces of a body. */
   readonly idleTimeout?: number;
   readonly observer?: Observer;
   readonly userAgent?: string;
 }
 
-const ANSWER_TIMEOUT = 30_000;
-const IDLE_TIMEOUT = 30_000;
+const ANSWER_TIMEOUT = 10_000;
+const WRITE_TIMEOUT = 120_000;
+const IDLE_TIMEOUT = 15_000;
+/** Reading so much to the end costs less than another connection. */
+const DRAIN_LIMIT = 16 * 1024;
 
 /** What Bun's fetch takes beyond the standard. */
 interface FetchInit extends RequestInit {
@@ -62,7 +67,10 @@ class Exchange {
   constructor(request: HttpRequest, options: TransportOptions) {
     this.#request = request;
     this.#options = options;
-    this.#limit = options.answerTimeout ?? ANSWER_TIMEOUT;
+    this.#limit =
+      request.body === undefined
+        ? (options.answerTimeout ?? ANSWER_TIMEOUT)
+        : (options.writeTimeout ?? WRITE_TIMEOUT);
     request.signal?.throwIfAborted();
     this.#onAbort = () => this.#controller.abort(request.signal?.reason);
     request.signal?.addEventListener("abort", this.#onAbort, { once: true });
@@ -89,7 +97,7 @@ class Exchange {
     this.#dog.stop();
     const { status, headers } = response;
     const body = response.body === null ? this.#noBody() : this.#watched(response.body);
-    return { status, headers, body, discard: () => this.#discard(body) };
+    return { status, headers, body, discard: () => this.#discard(body, headers) };
   }
 
   #announce(): void {
@@ -176,9 +184,15 @@ class Exchange {
     return new ReadableStream({ start: (controller) => controller.close() });
   }
 
-  async #discard(body: ReadableStream<Uint8Array>): Promise<void> {
-    if (body.locked) this.#abandon();
-    else await body.cancel().catch(() => {});
+  async #discard(body: ReadableStream<Uint8Array>, headers: Headers): Promise<void> {
+    if (body.locked) return this.#abandon();
+    const length = headers.get("content-length");
+    if (length === null || Number(length) > DRAIN_LIMIT) return body.cancel().catch(() => {});
+    try {
+      for await (const _piece of body);
+    } catch {
+      // Nobody wants it any more.
+    }
   }
 
   #abandon(): void {
@@ -193,7 +207,9 @@ class Exchange {
 
   #explain(error: unknown, silence: string): NydusError {
     const { action, signal, url } = this.#request;
-    if (signal?.aborted === true) return toNydusError(signal.reason, action);
+    if (signal?.aborted === true && !isTimeout(signal.reason)) return toNydusError(signal.reason, action);
+    if (signal?.aborted === true)
+      return new NydusError("unavailable", `Cannot ${action}: ${url.host} took too long`);
     if (this.#timedOut)
       return new NydusError(
         "unavailable",
@@ -201,6 +217,11 @@ class Exchange {
       );
     return networkError(error, action, url.host);
   }
+}
+
+/** From AbortSignal.timeout(). */
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof Error && reason.name === "TimeoutError";
 }
 
 /** Reasons in words, for the codes of Bun's fetch; the other network errors keep their own. */
