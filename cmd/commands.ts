@@ -3,8 +3,19 @@ import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
 import { mount } from "./mount.ts";
 import { mountServer } from "./mount-server.ts";
+import { pull } from "./pull.ts";
 import { registryServe } from "./registry-serve.ts";
+import { snapshotterServe } from "./snapshotter-serve.ts";
 import { status } from "./status.ts";
 import { umount } from "./umount.ts";
 
-export const COMMANDS: readonly Command[] = [convert, mount, umount, status, registryServe, mountServer];
+export const COMMANDS: readonly Command[] = [
+  convert,
+  pull,
+  mount,
+  umount,
+  snapshotterServe,
+  status,
+  registryServe,
+  mountServer,
+];

@@ -42,7 +42,7 @@ test.each([0, 1, 65_536, 65_537, 5_000_000])(
   async (size) => {
     const { bytes, descriptor } = blob(size);
     expect(await store.has(descriptor)).toBe(false);
-    expect(await store.write(descriptor, streamOf(bytes), { labels: KEEP })).toBe("written");
+    expect(await store.write(descriptor, () => streamOf(bytes), { labels: KEEP })).toBe("written");
     expect(await store.has(descriptor)).toBe(true);
     expect(digestOf(await all(store.fetch(descriptor)))).toBe(descriptor.digest);
     const [start, end] = [Math.floor(size / 3), Math.floor(size / 2)];
@@ -53,15 +53,15 @@ test.each([0, 1, 65_536, 65_537, 5_000_000])(
 
 test("ContentStore.write() of a blob that is there adds labels and keeps the others", async () => {
   const { bytes, descriptor } = blob(1000);
-  await store.write(descriptor, streamOf(bytes), { labels: KEEP });
-  expect(await store.write(descriptor, streamOf(bytes), { labels: { a: "b" } })).toBe("exists");
+  await store.write(descriptor, () => streamOf(bytes), { labels: KEEP });
+  expect(await store.write(descriptor, () => streamOf(bytes), { labels: { a: "b" } })).toBe("exists");
   expect((await store.info(descriptor.digest))?.labels).toEqual({ ...KEEP, a: "b" });
 });
 
 test("ContentStore.write() stores a blob once when two writers race", async () => {
   const { bytes, descriptor } = blob(3_000_000);
   const outcomes = await Promise.all(
-    [1, 2, 3].map(() => store.write(descriptor, streamOf(bytes), { labels: KEEP })),
+    [1, 2, 3].map(() => store.write(descriptor, () => streamOf(bytes), { labels: KEEP })),
   );
   expect(outcomes).toContain("written");
   expect((await all(store.fetch(descriptor))).byteLength).toBe(3_000_000);
@@ -71,7 +71,7 @@ test("ContentStore.write() stores nothing when the body is not what was announce
   const { bytes, descriptor } = blob(300_000);
   const wrong = new Uint8Array(bytes);
   wrong[299_999] = (wrong[299_999] ?? 0) ^ 1;
-  await expect(store.write(descriptor, streamOf(wrong))).rejects.toMatchObject({ code: "corrupt" });
+  await expect(store.write(descriptor, () => streamOf(wrong))).rejects.toMatchObject({ code: "corrupt" });
   expect(await store.has(descriptor)).toBe(false);
   expect((await daemon.ctr(["content", "active"])).stdout).not.toContain("nydus-tool");
 });
@@ -80,9 +80,9 @@ test("ContentStore.write() leaves no ingest when it is interrupted", async () =>
   const { bytes, descriptor } = blob(2_000_000);
   const stop = new AbortController();
   const sent = (): void => stop.abort();
-  await expect(store.write(descriptor, streamOf(bytes), { signal: stop.signal, sent })).rejects.toMatchObject(
-    { code: "cancelled" },
-  );
+  await expect(
+    store.write(descriptor, () => streamOf(bytes), { signal: stop.signal, sent }),
+  ).rejects.toMatchObject({ code: "cancelled" });
   expect(await store.has(descriptor)).toBe(false);
   expect((await daemon.ctr(["content", "active"])).stdout).not.toContain("nydus-tool");
 });
@@ -94,7 +94,7 @@ test("ContentStore.fetch() fails with not_found for an absent digest", async () 
 
 test("ContentStore.fetch() refuses a range past the end", async () => {
   const { bytes, descriptor } = blob(100);
-  await store.write(descriptor, streamOf(bytes), { labels: KEEP });
+  await store.write(descriptor, () => streamOf(bytes), { labels: KEEP });
   await expect(store.fetch(descriptor, { range: { start: 50, end: 101 } })).rejects.toMatchObject({
     code: "corrupt",
   });
@@ -103,7 +103,7 @@ test("ContentStore.fetch() refuses a range past the end", async () => {
 test("ContentStore.resolve() finds an image by full name, short name and digest", async () => {
   const { bytes, descriptor: plain } = blob(10);
   const descriptor = { ...plain, mediaType: MEDIA.ociManifest };
-  await store.write(descriptor, streamOf(bytes), { labels: KEEP });
+  await store.write(descriptor, () => streamOf(bytes), { labels: KEEP });
   await store.tag(descriptor, "thing:v1");
   expect((await store.resolve("docker.io/library/thing:v1")).digest).toBe(descriptor.digest);
   expect((await store.resolve("thing:v1")).digest).toBe(descriptor.digest);

@@ -14,7 +14,7 @@ import { formatReference, parseReference } from "../oci/reference.ts";
 import type { ContainerdClient } from "./client.ts";
 import { Content } from "./gen/content_pb.ts";
 import { ImageRecords } from "./images.ts";
-import { ingest } from "./ingest.ts";
+import { ingest, type OpenBody } from "./ingest.ts";
 
 export interface ContentInfo {
   readonly digest: Digest;
@@ -108,20 +108,22 @@ export class ContentStore implements ImageStore {
   }
 
   async push(descriptor: Descriptor, body: ReadableStream<Uint8Array>, options: Options = {}): Promise<void> {
-    await this.write(descriptor, body, options);
+    const outcome = await this.write(descriptor, () => body, options);
+    if (outcome === "exists") await body.cancel().catch(() => {}); // a racing writer was faster; it may be locked
   }
 
   /**
-   * Like `push`, with labels. A blob that is there already gets the labels too, and belongs to the client's lease
-   * afterwards as if it had been written.
+   * Like `push`, with labels, and with a body that is opened only if needed. A blob that is there already gets the
+   * labels too, and belongs to the client's lease afterwards as if it had been written.
    */
   async write(
     descriptor: Descriptor,
-    body: ReadableStream<Uint8Array>,
+    open: () => ReadableStream<Uint8Array> | Promise<ReadableStream<Uint8Array>>,
     options: WriteOptions = {},
   ): Promise<"written" | "exists"> {
     const { labels = {}, signal } = options;
-    const outcome = await ingest(this.#client, descriptor, verified(body, descriptor, "the source"), options);
+    const body: OpenBody = async () => verified(await open(), descriptor, "the source");
+    const outcome = await ingest(this.#client, descriptor, body, options);
     if (outcome === "exists")
       await this.setLabels(descriptor.digest, labels, signal === undefined ? {} : { signal });
     return outcome;

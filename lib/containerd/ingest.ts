@@ -29,26 +29,26 @@ export interface IngestOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Opens a verified body; called only when the blob is not there yet. */
+export type OpenBody = () => Promise<ReadableStream<Uint8Array>>;
+
 /**
- * Store a verified body. Two writers of one blob do not disturb each other: the later commit finds the blob there.
+ * Store a blob. Two writers of one blob do not disturb each other: the later commit finds the blob there.
  * What a failed write left behind is given up at once.
  */
 export async function ingest(
   client: ContainerdClient,
   descriptor: Descriptor,
-  body: ReadableStream<Uint8Array>,
+  open: OpenBody,
   options: IngestOptions = {},
 ): Promise<"written" | "exists"> {
   const ref = `nydus-tool-${randomUUID()}`;
   const action = `write blob "${descriptor.digest}"`;
   try {
-    await client.call(action, () => send(client, ref, descriptor, body, options));
+    await client.call(action, () => send(client, ref, descriptor, open, options));
     return "written";
   } catch (error) {
-    if (isCode(error, "exists")) {
-      await body.cancel().catch(() => {}); // it may have ended or be locked by the failed loop
-      return "exists";
-    }
+    if (isCode(error, "exists")) return "exists";
     await client
       .service(Content)
       .abort({ ref })
@@ -61,7 +61,7 @@ async function send(
   client: ContainerdClient,
   ref: string,
   descriptor: Descriptor,
-  body: ReadableStream<Uint8Array>,
+  open: OpenBody,
   { labels = {}, sent, signal }: IngestOptions,
 ): Promise<void> {
   const common = { ref, total: BigInt(descriptor.size), expected: descriptor.digest };
@@ -85,7 +85,7 @@ async function send(
   try {
     ask({ ...common, action: WriteAction.STAT });
     await answer();
-    for await (const piece of pieces(body)) {
+    for await (const piece of pieces(await open())) {
       ask({ ...common, action: WriteAction.WRITE, offset: BigInt(offset), data: piece });
       offset += piece.byteLength;
       sent?.(piece.byteLength);

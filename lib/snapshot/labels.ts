@@ -6,6 +6,7 @@
  * @module
  */
 import { type Digest, isDigest } from "../base/digest.ts";
+import { NydusError } from "../base/error.ts";
 import { ANNOTATION, SNAPSHOT_PREFIX } from "../oci/media-types.ts";
 
 export type Labels = Readonly<Record<string, string>>;
@@ -60,14 +61,30 @@ export function purposeOf(labels: Labels): Purpose {
   const reference = labels[LABEL.imageReference] ?? labels[LABEL.stargzReference];
   const blob = labels[LABEL.layerDigest] ?? (layer === "nydus-data" ? labels[LABEL.diffId] : undefined);
   const [username, password] = [labels[LABEL.username], labels[LABEL.secret]];
-  const [uidMapping, gidMapping] = [labels[LABEL.uidMapping], labels[LABEL.gidMapping]];
   return {
     layer,
-    volatile: labels[LABEL.volatile] !== undefined,
-    ...(target === undefined ? {} : { target }),
+    // Layers carry annotations that image authors write; how a container is mounted is not for them to say.
+    ...(target === undefined ? containerOptions(labels) : { volatile: false, target }),
     ...(reference === undefined || reference === "" ? {} : { reference }),
     ...(blob !== undefined && isDigest(blob) ? { blob } : {}),
     ...(username === undefined || password === undefined ? {} : { credentials: { username, password } }),
+  };
+}
+
+const MAPPING = /^\d+:\d+:\d+(,\d+:\d+:\d+)*$/;
+
+/** @throws usage for a mapping that is none: it would become part of mount options */
+function containerOptions(labels: Labels): Pick<Purpose, "volatile" | "uidMapping" | "gidMapping"> {
+  const [uidMapping, gidMapping] = [labels[LABEL.uidMapping], labels[LABEL.gidMapping]];
+  for (const mapping of [uidMapping, gidMapping]) {
+    if (mapping !== undefined && !MAPPING.test(mapping))
+      throw new NydusError(
+        "usage",
+        `Cannot use id mapping "${mapping.slice(0, 100)}": it is not in:host:count`,
+      );
+  }
+  return {
+    volatile: labels[LABEL.volatile] !== undefined,
     ...(uidMapping === undefined ? {} : { uidMapping }),
     ...(gidMapping === undefined ? {} : { gidMapping }),
   };

@@ -311,10 +311,9 @@ function mappedRoot({ uidMapping, gidMapping }: Purpose): { uid: number; gid: nu
 }
 
 function fieldsOf(snapshot: Snapshot): Fields {
-  const filled = (text: string): string | undefined => (text === "" ? undefined : text);
   return ([first, ...rest]) => {
-    if (first === "name") return filled(snapshot.name);
-    if (first === "parent") return filled(snapshot.parent);
+    if (first === "name") return snapshot.name;
+    if (first === "parent") return snapshot.parent; // no parent is one: containerd asks for `parent==""`
     if (first === "kind") return snapshot.kind;
     return first === "labels" ? snapshot.labels[rest.join(".")] : undefined;
   };

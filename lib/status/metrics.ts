@@ -11,14 +11,18 @@
  *     nydus_mount_cache_hits_total      kernel reads answered from the cache
  *     nydus_mount_cache_misses_total    kernel reads that had to wait for data
  * Of the process:
- *     nydus_mounts{driver,state}, nydus_snapshots{kind},
- *     nydus_snapshotter_operations_total, nydus_snapshotter_operation_errors_total,
- *     nydus_snapshotter_operation_seconds_total{operation}
+ *     nydus_mounts{driver,state}        mounted images
+ * Of a snapshotter:
+ *     nydus_snapshots{kind,layer}       snapshots it knows
+ *     nydus_snapshotter_operation_seconds{operation,code}
+ *                                       histogram of calls; code is "ok" or what failed, where "exists" and
+ *                                       "not_found" are ordinary answers
  *
  * @module
  */
 import type { MountStatus } from "../mount/mount-request.ts";
-import type { OperationStatus, SnapshotStatus } from "./source.ts";
+import { BUCKETS, type OperationStatus } from "./operations.ts";
+import type { SnapshotStatus } from "./source.ts";
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -71,22 +75,27 @@ export function mountMetrics(mounts: readonly MountStatus[]): string {
 }
 
 export function snapshotMetrics(snapshots: readonly SnapshotStatus[]): string {
-  const counted = countBy(snapshots, ({ kind }) => kind).map(([kind, value]) => ({
-    labels: { kind },
-    value,
-  }));
+  const counted = countBy(snapshots, ({ kind, layer }) => `${kind} ${layer}`).map(([key, value]) => {
+    const [kind = "", layer = ""] = key.split(" ");
+    return { labels: { kind, layer }, value };
+  });
   return family("nydus_snapshots", "gauge", "Snapshots known to the snapshotter.", counted);
 }
 
 export function operationMetrics(operations: readonly OperationStatus[]): string {
-  const samples = (field: "count" | "errors" | "seconds"): Sample[] =>
-    operations.map((operation) => ({ labels: { operation: operation.operation }, value: operation[field] }));
-  const name = "nydus_snapshotter_operation";
-  return [
-    family(`${name}s_total`, "counter", "Calls answered.", samples("count")),
-    family(`${name}_errors_total`, "counter", "Calls that failed.", samples("errors")),
-    family(`${name}_seconds_total`, "counter", "Time spent in calls.", samples("seconds")),
-  ].join("");
+  const name = "nydus_snapshotter_operation_seconds";
+  const lines = operations.flatMap(({ operation, code, count, seconds, buckets }) => {
+    const labels = { operation, code };
+    const bucket = (le: string, value: number): string =>
+      `${name}_bucket${labelText({ ...labels, le })} ${value}`;
+    return [
+      ...BUCKETS.map((bound, i) => bucket(String(bound), buckets[i] ?? 0)),
+      bucket("+Inf", count),
+      `${name}_sum${labelText(labels)} ${seconds}`,
+      `${name}_count${labelText(labels)} ${count}`,
+    ];
+  });
+  return [`# HELP ${name} Calls answered, by outcome.`, `# TYPE ${name} histogram`, ...lines, ""].join("\n");
 }
 
 function countBy<T>(items: readonly T[], key: (item: T) => string): [string, number][] {

@@ -4,6 +4,7 @@
  * @module
  */
 import type { MountStatus } from "../mount/mount-request.ts";
+import type { OperationStatus } from "./operations.ts";
 
 /** A snapshot as containerd knows it. */
 export interface SnapshotStatus {
@@ -11,17 +12,13 @@ export interface SnapshotStatus {
   readonly name: string;
   readonly parent: string;
   readonly kind: "active" | "committed" | "view";
-  /** "plain", "nydus-blob", "nydus-bootstrap", "nydus-container". */
-  readonly role: string;
+  /** "plain", "nydus-data", "nydus-bootstrap". */
+  readonly layer: string;
+  /** Of a bootstrap layer: its image, once known. */
+  readonly reference?: string;
+  /** Directory of its files, for whoever looks at the node. */
+  readonly id: number;
   readonly createdAt: string;
-}
-
-/** Calls of one kind that the snapshotter answered. */
-export interface OperationStatus {
-  readonly operation: string;
-  readonly count: number;
-  readonly errors: number;
-  readonly seconds: number;
 }
 
 export interface StatusSource {

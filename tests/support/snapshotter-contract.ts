@@ -253,6 +253,7 @@ export function testSnapshotter(name: string, open: () => Promise<AnySnapshotter
         [["parent==walk-p"], ["a", "v"]],
         [['parent=="walk-p"'], ["a", "v"]],
         [[`parent!="",${walk}`], ["a", "v", "al", "vl"]],
+        [[`parent=="",${walk}`], ["a-np", "p", "pl", "anl"]],
         [[`labels.l,${walk}`], ["pl", "al", "vl", "anl"]],
         [[`labels.l==2,${walk}`], ["al", "anl"]],
         [[`name~="^walk-a",${walk}`], ["a-np", "a", "al", "anl"]],

@@ -1,0 +1,128 @@
+/**
+ * Pulls an image into containerd, lazily if it is a Nydus image: what containerd's own client does for a remote
+ * snapshotter, through its services. Manifest, config and unpacked layers come into the content store under a lease;
+ * then the labels tie them together, the image record makes them findable, and the lease ends. Interrupted at any
+ * moment, nothing is left but what other images use.
+ *
+ * @module
+ */
+import type { Digest } from "../base/digest.ts";
+import { type Logger, quietLogger } from "../base/log.ts";
+import { type Progress, silent } from "../base/progress.ts";
+import { chainIds } from "../containerd/chain-id.ts";
+import type { ContainerdClient } from "../containerd/client.ts";
+import { ContentStore } from "../containerd/content-store.ts";
+import { ImageRecords } from "../containerd/images.ts";
+import { withLease } from "../containerd/leases.ts";
+import { SnapshotsClient } from "../containerd/snapshots.ts";
+import type { ImageStore } from "../content/content.ts";
+import { streamOf } from "../content/verified.ts";
+import { type Image, isNydusImage, loadImage } from "../image/load.ts";
+import type { Platform } from "../oci/descriptor.ts";
+import { formatReference, parseReference, type Reference } from "../oci/reference.ts";
+import { type LayerReport, unpackLayers } from "./pull-layers.ts";
+
+export interface PullRequest {
+  /** Where the image comes from. */
+  readonly store: ImageStore;
+  /** The image's name: its registry is where blobs will be read from while containers run. */
+  readonly reference: Reference;
+  readonly client: ContainerdClient;
+  readonly snapshotter: string;
+  readonly platform?: Platform;
+  readonly progress?: Progress;
+  readonly log?: Logger;
+  readonly signal?: AbortSignal;
+}
+
+export interface PullReport {
+  readonly image: string;
+  /** Of the manifest. */
+  readonly digest: Digest;
+  readonly nydus: boolean;
+  readonly namespace: string;
+  readonly snapshotter: string;
+  /** What a container's snapshot is prepared on. */
+  readonly chainId: string;
+  readonly layers: readonly LayerReport[];
+  /** Stored bytes of the image, and how many of them were fetched now. */
+  readonly imageBytes: number;
+  readonly fetchedBytes: number;
+}
+
+/** `gc.ref` labels are edges: containerd's collector keeps what a kept blob's labels name. */
+const GC = {
+  config: "containerd.io/gc.ref.content.config",
+  layer: (index: number): string => `containerd.io/gc.ref.content.l.${index}`,
+  snapshot: (snapshotter: string): string => `containerd.io/gc.ref.snapshot.${snapshotter}`,
+} as const;
+
+export async function pullImage(request: PullRequest): Promise<PullReport> {
+  const { store, reference, client, platform, signal } = request;
+  const image = await loadImage(store, reference.digest ?? reference.tag, {
+    ...(platform === undefined ? {} : { platform }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  return withLease(client, (leased) => pullUnderLease(request, image, leased), signalOf(request));
+}
+
+async function pullUnderLease(
+  request: PullRequest,
+  image: Image,
+  client: ContainerdClient,
+): Promise<PullReport> {
+  const { store, reference, snapshotter, progress = silent, log = quietLogger } = request;
+  const signal = signalOf(request);
+  const name = formatReference(reference);
+  const content = new ContentStore(client);
+  const source = sourceLabel(reference);
+  const chain = chainIds(image.layers.map(({ diffId }) => diffId));
+  const chainId = chain.at(-1) ?? "";
+
+  const { manifest, configBytes, manifestBytes, descriptor } = image;
+  await content.write(manifest.config, () => streamOf(configBytes), { labels: source, ...signal });
+  await content.write(descriptor, () => streamOf(manifestBytes), {
+    labels: { ...source, ...manifestEdges(image) },
+    ...signal,
+  });
+  const layers = await unpackLayers({
+    ...{ store, client, content, image, chain, progress, log, ...signal },
+    snapshots: new SnapshotsClient(client, snapshotter),
+    reference: name,
+    labels: source,
+  });
+  if (chainId !== "")
+    await content.setLabels(manifest.config.digest, { [GC.snapshot(snapshotter)]: chainId }, signal);
+  await new ImageRecords(client).put({ name, target: descriptor, labels: {} }, signal);
+  return {
+    image: name,
+    digest: descriptor.digest,
+    nydus: isNydusImage(manifest),
+    namespace: client.namespace,
+    snapshotter,
+    chainId,
+    layers,
+    imageBytes: layers.reduce((sum, { size }) => sum + size, 0),
+    fetchedBytes: layers.reduce((sum, { fetched }) => sum + fetched, 0),
+  };
+}
+
+/** Data blobs of a Nydus image are named too, although they are not there: the collector does not mind. */
+function manifestEdges({ manifest }: Image): Record<string, string> {
+  const layers = manifest.layers.map(({ digest }, i): [string, string] => [GC.layer(i), digest]);
+  return { [GC.config]: manifest.config.digest, ...Object.fromEntries(layers) };
+}
+
+/** Where a blob came from, so that it can be pushed back without a transfer. The key has no room for a port. */
+function sourceLabel({ registry, repository }: Reference): Record<string, string> {
+  return { [`containerd.io/distribution.source.${registry.replace(/:\d+$/, "")}`]: repository };
+}
+
+function signalOf({ signal }: Pick<PullRequest, "signal">): { readonly signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}
+
+/** The name that containerd will know the image by. @throws usage */
+export function pullReference(text: string): Reference {
+  return parseReference(text.replace(/^docker:\/\//, ""));
+}
