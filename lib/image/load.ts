@@ -33,6 +33,8 @@ export interface Image {
 export interface LoadOptions {
   /** Default: this machine's. An image that is not in an index is taken whatever its platform, unless this is set. */
   readonly platform?: Platform;
+  /** Which of two to take when an index holds an image both plain and as Nydus. Default: nydus. */
+  readonly prefer?: "nydus" | "plain";
   readonly signal?: AbortSignal;
 }
 
@@ -82,13 +84,23 @@ async function pickManifest(
   const document = parseDocument(bytes, from.mediaType, where);
   if (document.kind === "manifest") return { descriptor: from, manifest: document.manifest, bytes };
   if (depth === MAX_DEPTH) throw corrupt(`Cannot read ${where}: indexes are nested too deeply`);
-  return await pickManifest(store, candidate(document.index, store, options.platform), options, depth + 1);
+  return await pickManifest(store, candidate(document.index, store, options), options, depth + 1);
 }
 
-function candidate(index: Index, store: ImageStore, platform: Platform = hostPlatform()): Descriptor {
-  const [first] = manifestsFor(index.manifests, platform);
-  if (first !== undefined) return first;
+function candidate(index: Index, store: ImageStore, options: LoadOptions): Descriptor {
+  const { platform = hostPlatform(), prefer = "nydus" } = options;
+  const all = manifestsFor(index.manifests, platform);
+  const found = all.find((entry) => isNydusEntry(entry) === (prefer === "nydus")) ?? all[0];
+  if (found !== undefined) return found;
   throw notForPlatform(store, platform);
+}
+
+/** How converters mark the Nydus form of an image in an index: now, and in earlier years. */
+function isNydusEntry({ artifactType, platform }: Descriptor): boolean {
+  return (
+    artifactType === "application/vnd.nydus.image.manifest.v1+json" ||
+    platform?.["os.features"]?.includes("nydus.remoteimage.v1") === true
+  );
 }
 
 function notForPlatform(store: ImageStore, platform: Platform): NydusError {

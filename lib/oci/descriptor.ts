@@ -51,6 +51,9 @@ function isStringRecord(value: unknown): value is Record<string, string> {
 
 function isPlatform(value: unknown): value is Platform {
   if (typeof value !== "object" || value === null) return false;
-  const { architecture, os } = value as Record<string, unknown>;
-  return typeof architecture === "string" && typeof os === "string";
+  const { architecture, os, variant = "", "os.features": features = [] } = value as Record<string, unknown>;
+  const isText = (part: unknown): boolean => typeof part === "string";
+  return (
+    isText(architecture) && isText(os) && isText(variant) && Array.isArray(features) && features.every(isText)
+  );
 }

@@ -97,8 +97,13 @@ function parseIndex(json: Readonly<Record<string, unknown>>, mediaType: string, 
     schemaVersion: 2,
     mediaType,
     ...common(json),
-    manifests: manifests.map((manifest) => parseDescriptor(manifest, where)),
+    manifests: manifests.map((manifest) => withType(parseDescriptor(manifest, where))),
   };
+}
+
+/** Some converters leave the type of an entry empty; it is a manifest then, and must be asked for as one. */
+function withType(entry: Descriptor): Descriptor {
+  return entry.mediaType === "" ? { ...entry, mediaType: MEDIA.ociManifest } : entry;
 }
 
 function common(json: Readonly<Record<string, unknown>>): Pick<Index, "artifactType" | "annotations"> {

@@ -36,7 +36,7 @@ export function isTag(text: string): boolean {
 /** @throws usage when the text is not a reference */
 export function parseReference(text: string): Reference {
   const bad = (state: string): NydusError =>
-    new NydusError("usage", `Cannot use image reference "${text.slice(0, 300)}": ${state}`);
+    new NydusError("usage", `Cannot use image reference "${shown(text)}": ${state}`);
 
   const [beforeDigest = "", digest, ...more] = text.split("@");
   if (more.length > 0) throw bad("it has more than one @");
@@ -59,6 +59,11 @@ export function parseReference(text: string): Reference {
     ...(named === undefined ? {} : { tag: named }),
     ...(digest === undefined ? {} : { digest }),
   };
+}
+
+/** People put "user:password@" in front, as in URLs. */
+function shown(text: string): string {
+  return text.replace(/^[^@/]*@(?!sha256:)/, "***@").slice(0, 300);
 }
 
 /** A colon after the last slash starts the tag; one before it belongs to the host's port. */

@@ -146,19 +146,23 @@ async function putStream(
 ): Promise<void> {
   const reader = body.getReader();
   let failure: { readonly error: unknown } | undefined;
+  let left = false;
   const watched = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        try {
-          const { done, value } = await reader.read();
-          if (done) controller.close();
-          else controller.enqueue(value);
-        } catch (error) {
+        const { done, value } = await reader.read().catch((error: unknown) => {
           failure = { error };
           throw error;
-        }
+        });
+        // A read that was waiting when the request was given up has nowhere to go.
+        if (left) return;
+        if (done) controller.close();
+        else controller.enqueue(value);
       },
-      cancel: (reason) => reader.cancel(reason),
+      cancel(reason) {
+        left = true;
+        return reader.cancel(reason);
+      },
     },
     { highWaterMark: 0 },
   );
