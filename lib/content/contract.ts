@@ -16,8 +16,11 @@ export interface StoreUnderTest extends AsyncDisposable {
   readonly seed?: (descriptor: Descriptor, bytes: Uint8Array) => Promise<void>;
 }
 
-/** Not compressible, and longer than any store's read size, so that bodies arrive in several pieces. */
-export function sampleBytes(size = 1_500_001, seed = 1): Uint8Array {
+/**
+ * Not compressible, and longer than what any store reads at once or keeps in memory, so that bodies arrive in several
+ * pieces.
+ */
+export function sampleBytes(size = 4_500_001, seed = 1): Uint8Array {
   const bytes = new Uint8Array(size);
   let state = seed;
   for (let i = 0; i < size; i++) {
