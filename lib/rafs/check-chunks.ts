@@ -1,73 +1,71 @@
 /**
- * Checks the chunk indexes of files against the chunk table: the kernel follows the indexes, our fetching the table,
- * and both must mean the same bytes.
+ * Checks the chunk table, and the chunk indexes of files against it: the kernel follows the indexes, our fetching the
+ * table, and both must mean the same bytes.
  *
  * @module
  */
 import type { Bootstrap } from "./bootstrap.ts";
-import { chunkMaps } from "./chunk-maps.ts";
-import { chunkRecord } from "./chunk-record.ts";
+import { type BlobChunks, readChunks } from "./chunk-maps.ts";
 import { CHUNK_BITS, CHUNK_INDEXES, chunkIndex } from "./inode.ts";
 import { chunkIndexes, type RawInode } from "./inode-reader.ts";
 import { BLOCK_SIZE } from "./superblock.ts";
 import { unreadable } from "./superblock-reader.ts";
 
-const R = chunkRecord.fields;
 const X = chunkIndex.fields;
-const LARGEST_FILE = 2 ** 44;
 
-export class ChunkIndexChecker {
+export class ChunkChecker {
   readonly #image: Bootstrap;
-  /** Where the record of a chunk is, by device and block: device * 2^32 + block. */
-  readonly #records = new Map<number, number>();
+  readonly #chunks: readonly BlobChunks[];
 
   /** @throws corrupt when the chunk table itself is wrong */
   constructor(image: Bootstrap) {
     this.#image = image;
-    chunkMaps(image);
-    const { offset, size } = image.superblock.chunkTable;
-    for (let at = offset; at < offset + size; at += chunkRecord.size) {
-      const block = R.uncompressedOffset.read(image.view, at) / BLOCK_SIZE;
-      this.#records.set(R.blob.read(image.view, at) * 2 ** 32 + block, at);
-    }
+    this.#chunks = readChunks(image);
+    for (const [i, chunks] of this.#chunks.entries()) checkOrdinals(chunks, image.blobs[i]?.chunkCount ?? 0);
+  }
+
+  /** Bytes of the file's chunk indexes. @throws corrupt when they are not in the bootstrap */
+  indexSize(inode: RawInode): number {
+    return chunkIndexes(this.#image.view, inode, this.#image.superblock.chunkSize).size;
   }
 
   /** @throws corrupt */
   check(inode: RawInode): void {
-    const { view, superblock, blobs } = this.#image;
+    const { view, superblock } = this.#image;
     const { chunkSize } = superblock;
-    if (inode.size > LARGEST_FILE) throw unreadable(`the file claims ${inode.size} bytes`);
-    const indexes = chunkIndexes(view, inode, chunkSize);
+    const { offset, size } = chunkIndexes(view, inode, chunkSize);
     let contiguous = true;
-    let expected = -1;
-    for (let k = 0; k * chunkSize < inode.size; k++) {
-      const at = indexes.offset + k * chunkIndex.size;
+    let [expectedDevice, expectedBlock] = [-1, -1];
+    for (let at = offset, left = inode.size; at < offset + size; at += chunkIndex.size, left -= chunkSize) {
       const device = X.device.read(view, at);
-      const blob = (device & 0xff) - 1;
       const block = X.block.read(view, at);
-      if (blob < 0 || blob >= blobs.length) throw unreadable(`chunk ${k} is in no blob`);
-      const place = blob * 2 ** 32 + block;
-      const record = this.#records.get(place);
-      if (record === undefined) throw unreadable(`chunk ${k} is not in the chunk table`);
-      this.#match(
-        record,
-        X.ordinalLow.read(view, at) | ((device >> 8) << 16),
-        k,
-        Math.min(chunkSize, inode.size - k * chunkSize),
-      );
-      contiguous &&= expected === -1 || place === expected;
-      expected = place + chunkSize / BLOCK_SIZE;
+      const chunks = this.#chunks[(device & 0xff) - 1];
+      const i = chunks?.positions.get(block);
+      if (chunks === undefined || i === undefined) throw wrong(at, offset, "is not in the chunk table");
+      if (chunks.ordinals[i] !== (X.ordinalLow.read(view, at) | ((device >> 8) << 16)))
+        throw wrong(at, offset, "has another ordinal than its record");
+      if (chunks.map.uncompressedLength[i] !== Math.min(chunkSize, left))
+        throw wrong(at, offset, "has not the size of its record");
+      if (at > offset && ((device & 0xff) !== expectedDevice || block !== expectedBlock)) contiguous = false;
+      expectedDevice = device & 0xff;
+      expectedBlock = block + chunkSize / BLOCK_SIZE;
     }
     checkFormat(inode, chunkSize, contiguous);
   }
+}
 
-  #match(record: number, ordinal: number, k: number, length: number): void {
-    const { view } = this.#image;
-    if (R.index.read(view, record) !== ordinal)
-      throw unreadable(`chunk ${k} has another ordinal than its record`);
-    const stored = R.uncompressedSize.read(view, record);
-    if (stored !== length) throw unreadable(`chunk ${k} has ${stored} bytes instead of ${length}`);
-  }
+function wrong(at: number, offset: number, state: string): Error {
+  return unreadable(`chunk ${(at - offset) / chunkIndex.size} ${state}`);
+}
+
+/** Each ordinal once, and within what the blob has. */
+function checkOrdinals({ map, ordinals }: BlobChunks, chunkCount: number): void {
+  const sorted = ordinals.toSorted();
+  if ((sorted.at(-1) ?? -1) >= chunkCount)
+    throw unreadable(`a chunk of blob ${map.blobId} has ordinal ${sorted.at(-1)} of ${chunkCount}`);
+  for (let i = 1; i < sorted.length; i++)
+    if (sorted[i] === sorted[i - 1])
+      throw unreadable(`two chunks of blob ${map.blobId} have ordinal ${sorted[i]}`);
 }
 
 /**
@@ -76,12 +74,10 @@ export class ChunkIndexChecker {
  */
 function checkFormat(inode: RawInode, chunkSize: number, contiguous: boolean): void {
   const format = inode.union;
-  if ((format & ~(CHUNK_BITS | CHUNK_INDEXES)) !== 0 || (format & CHUNK_INDEXES) === 0) {
+  if ((format & ~(CHUNK_BITS | CHUNK_INDEXES)) !== 0 || (format & CHUNK_INDEXES) === 0)
     throw unreadable(`the file has unknown chunk format 0x${format.toString(16)}`);
-  }
   const kernelSize = BLOCK_SIZE * 2 ** (format & CHUNK_BITS);
   if (kernelSize === chunkSize) return;
-  if (kernelSize < inode.size || !contiguous) {
+  if (kernelSize < inode.size || !contiguous)
     throw unreadable(`the file has chunks of ${kernelSize} bytes in an image with ${chunkSize}`);
-  }
 }

@@ -2,167 +2,183 @@
  * The complete check of a bootstrap, before the kernel may parse it: every structure that can be reached is in bounds
  * and says what the others say. All violations are reported, each with path and offset.
  *
+ * The work is bounded by the length of the file, however the image is twisted: each inode is looked at once, and what
+ * inodes claim to own may not be more than there is.
+ *
  * @module
  */
-import { byteStringOf, printable } from "../base/byte-string.ts";
-import { isCode } from "../base/error.ts";
-import { type Bootstrap, type DirectoryEntry, openBootstrap } from "./bootstrap.ts";
-import { ChunkIndexChecker } from "./check-chunks.ts";
-import { hasXattrs, linkCount, type RawInode } from "./inode-reader.ts";
+import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
+import { ChunkChecker } from "./check-chunks.ts";
+import { checkDevices } from "./check-devices.ts";
+import { DirectoryScan } from "./check-directory.ts";
+import { type Here, Report, TABLES, type Violation } from "./check-report.ts";
+import { dirent, ENTRY_TYPES } from "./dirent.ts";
+import { extendedInode, LAYOUT, NID_UNIT } from "./inode.ts";
+import { hasXattrs, linkCount, locateInode, type RawInode } from "./inode-reader.ts";
+import { unreadable } from "./superblock-reader.ts";
+import { MAX_DEPTH } from "./tree-reader.ts";
 
-export interface Violation {
-  /** In the image: "/usr/bin/x"; "" for the tables. */
-  readonly path: string;
-  /** Byte offset in the bootstrap of the structure that is wrong, as near as it is known. */
-  readonly offset: number;
-  readonly message: string;
-}
+export type { Violation } from "./check-report.ts";
 
-/** A damaged image can break every rule a million times. */
-const MAX_VIOLATIONS = 1000;
-/** A symbolic link's target fits a page. */
+/** Linux PATH_MAX less its NUL. */
 const MAX_TARGET = 4095;
 
+/** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */
 export function checkBootstrap(bytes: Uint8Array): Violation[] {
-  const violations: Violation[] = [];
-  try {
-    new Walk(openBootstrap(bytes), violations).run();
-  } catch (error) {
-    if (!isCode(error, "corrupt") && !isCode(error, "unsupported")) throw error;
-    violations.push({ path: "", offset: 0, message: error.message });
-  }
-  return violations;
+  const report = new Report(bytes);
+  report.guard(TABLES, 0, () => {
+    const image = openBootstrap(bytes);
+    checkDevices(image, report);
+    new Walk(image, report).run();
+  });
+  return report.violations;
 }
 
-interface Visit {
+/** A directory to be looked at. */
+interface Visit extends Here {
+  readonly parent: Visit | undefined;
   readonly nid: number;
-  readonly parent: number;
-  readonly path: string;
+  readonly depth: number;
 }
 
+/** A file whose inode claims several names. */
 interface Links {
   found: number;
   readonly claimed: number;
-  readonly path: string;
+  readonly here: Here;
   readonly at: number;
 }
 
+/** What is known about an inode so far. */
+const UNSEEN = 0;
+const DIRECTORY = 1;
+const LEAF = 2;
+
+const D = dirent.fields;
+const E = extendedInode.fields;
+
 class Walk {
   readonly #image: Bootstrap;
-  readonly #violations: Violation[];
-  readonly #chunks: ChunkIndexChecker;
-  /** Directories that were reached: a second way to one would be a loop or a hard link. */
-  readonly #directories = new Set<number>();
+  readonly #report: Report;
+  readonly #chunks: ChunkChecker;
+  /** By nid. */
+  readonly #seen: Uint8Array;
   readonly #links = new Map<number, Links>();
   readonly #waiting: Visit[] = [];
+  /** Bytes that inodes may still claim: honest ones do not share any. */
+  #unclaimed: number;
 
-  constructor(image: Bootstrap, violations: Violation[]) {
+  constructor(image: Bootstrap, report: Report) {
     this.#image = image;
-    this.#violations = violations;
-    this.#chunks = new ChunkIndexChecker(image);
+    this.#report = report;
+    this.#chunks = new ChunkChecker(image);
+    const { length } = image.bytes;
+    this.#seen = new Uint8Array(Math.ceil((length - image.superblock.metaOffset) / NID_UNIT));
+    this.#unclaimed = length;
   }
 
   run(): void {
     const { rootNid } = this.#image;
+    const root: Visit = { nid: rootNid, parent: undefined, nameAt: 0, nameSize: 0, depth: 0 };
     if (this.#image.raw(rootNid).kind !== "directory")
-      return this.#report("/", 0, "the root is not a directory");
-    this.#directories.add(rootNid);
-    this.#waiting.push({ nid: rootNid, parent: rootNid, path: "" });
+      return this.#report.add(root, 0, "the root is not a directory");
+    this.#seen[rootNid] = DIRECTORY;
+    this.#waiting.push(root);
     for (let visit = this.#waiting.pop(); visit !== undefined; visit = this.#waiting.pop()) {
-      if (this.#violations.length >= MAX_VIOLATIONS) return;
+      if (this.#report.full) return;
       this.#directory(visit);
     }
-    for (const { found, claimed, path, at } of this.#links.values()) {
-      if (found !== claimed) this.#report(path, at, `it has ${found} names, its inode says ${claimed}`);
-    }
+    for (const { found, claimed, here, at } of this.#links.values())
+      if (found !== claimed) this.#report.add(here, at, `it has ${found} names, its inode says ${claimed}`);
   }
 
-  #report(path: string, offset: number, message: string): void {
-    if (this.#violations.length < MAX_VIOLATIONS) {
-      this.#violations.push({ path: printable(byteStringOf(path)), offset, message });
-    }
-  }
-
-  /** What reading one node finds wrong belongs to that node; the walk goes on beside it. */
-  #guarded(path: string, offset: number, work: () => void): void {
-    try {
-      work();
-    } catch (error) {
-      if (!isCode(error, "corrupt") && !isCode(error, "unsupported")) throw error;
-      this.#report(path, offset, error.message.replace(/^Cannot read the bootstrap: /, ""));
-    }
-  }
-
-  #directory({ nid, parent, path }: Visit): void {
-    const shown = path === "" ? "/" : path;
+  #directory(visit: Visit): void {
+    const { nid, depth } = visit;
     const inode = this.#image.raw(nid);
-    let [previous, dots, children] = ["", 0, 0];
-    this.#guarded(shown, inode.at, () => {
-      if (hasXattrs(inode)) this.#image.xattrs(nid);
-      for (const entry of this.#image.readdir(nid)) {
-        if (previous !== "" && entry.name <= previous) {
-          this.#report(
-            shown,
-            inode.at,
-            `its entry "${printable(entry.name)}" is out of order or there twice`,
-          );
-        }
-        previous = entry.name;
-        if (entry.name === "." || entry.name === "..") {
-          dots++;
-          const wanted = entry.name === "." ? nid : parent;
-          if (entry.nid !== wanted)
-            this.#report(shown, inode.at, `its "${entry.name}" is inode ${entry.nid}, not ${wanted}`);
-        } else if (this.#entry(entry, nid, path)) children++;
-      }
+    const { at } = inode;
+    if (depth > MAX_DEPTH)
+      return this.#report.add(visit, at, `it is more than ${MAX_DEPTH} directories deep`);
+    if (inode.size === 0) return this.#report.add(visit, at, 'it has no "." and ".."');
+    let children = 0;
+    const scan = new DirectoryScan(this.#image, visit, this.#report);
+    this.#report.guard(visit, at, () => {
+      this.#common(inode, inode.size);
+      while (scan.next()) if (this.#entry(scan, visit)) children++;
     });
-    if (dots !== 2) this.#report(shown, inode.at, 'it has no "." and ".."');
+    if (!scan.complete) return;
+    if (scan.dots !== 2) this.#report.add(visit, at, 'it has no "." and ".."');
     const claimed = linkCount(this.#image.view, inode);
     if (claimed !== children + 2)
-      this.#report(shown, inode.at, `it has ${claimed} links instead of ${children + 2}`);
+      this.#report.add(visit, at, `it has ${claimed} links instead of ${children + 2}`);
   }
 
-  /** @returns whether it is a directory */
-  #entry(entry: DirectoryEntry, parent: number, parentPath: string): boolean {
-    const path = `${parentPath}/${entry.name}`;
-    if (entry.name.includes("/")) this.#report(path, 0, 'its name has a "/"');
+  /** @returns whether the entry is a directory below */
+  #entry(scan: DirectoryScan, visit: Visit): boolean {
+    const { view } = this.#image;
+    const { entry, nameAt, nameSize } = scan;
+    const type = D.type.read(view, entry);
+    const here = { parent: visit, nameAt, nameSize };
     let directory = false;
-    this.#guarded(path, 0, () => {
-      const inode = this.#image.raw(entry.nid);
+    try {
+      const nid = D.nid.read(view, entry);
+      if (scan.isDot) {
+        const wanted = nameSize === 1 ? visit.nid : (visit.parent ?? visit).nid;
+        if (nid !== wanted) throw unreadable(`it is inode ${nid}, not ${wanted}`);
+        if (type !== ENTRY_TYPES.directory) throw unreadable("its entry does not say directory");
+        return false;
+      }
+      const inode = locateInode(view, this.#image.superblock, nid);
       directory = inode.kind === "directory";
-      if (inode.kind !== entry.type)
-        this.#report(path, inode.at, `it is a ${inode.kind}, its entry says ${entry.type}`);
-      if (directory) this.#enter({ nid: entry.nid, parent, path }, inode);
-      else this.#leaf(inode, path);
-    });
+      if (ENTRY_TYPES[inode.kind] !== type)
+        throw unreadable(`it is a ${inode.kind}, its entry says type ${type}`);
+      if (directory) this.#enter({ ...here, parent: visit, nid, depth: visit.depth + 1 });
+      else this.#leaf(inode, here);
+    } catch (error) {
+      this.#report.caught(here, entry, error);
+    }
     return directory;
   }
 
-  #enter(visit: Visit, inode: RawInode): void {
-    if (this.#directories.has(visit.nid))
-      return this.#report(visit.path, inode.at, "the directory is reached twice");
-    this.#directories.add(visit.nid);
+  #enter(visit: Visit): void {
+    if (this.#seen[visit.nid] !== UNSEEN) throw unreadable("the directory is reached twice");
+    this.#seen[visit.nid] = DIRECTORY;
     this.#waiting.push(visit);
   }
 
-  #leaf(inode: RawInode, path: string): void {
-    const links = this.#links.get(inode.nid);
-    if (links !== undefined) {
+  #leaf(inode: RawInode, here: Here): void {
+    const { nid, kind, at, size } = inode;
+    const claimed = linkCount(this.#image.view, inode);
+    if (this.#seen[nid] !== UNSEEN) {
+      const links = this.#links.get(nid);
+      if (links === undefined) throw unreadable(`its inode has more names than the ${claimed} it says`);
       links.found++;
       return;
     }
-    this.#links.set(inode.nid, { found: 1, claimed: linkCount(this.#image.view, inode), path, at: inode.at });
-    if (hasXattrs(inode)) this.#image.xattrs(inode.nid);
-    if (inode.kind === "file") this.#chunks.check(inode);
-    else if (inode.kind === "symlink") this.#symlink(inode, path);
-    else if (inode.size !== 0) this.#report(path, inode.at, `a ${inode.kind} has ${inode.size} bytes`);
+    this.#seen[nid] = LEAF;
+    if (claimed === 0) throw unreadable("it has 0 links");
+    if (claimed > 1) this.#links.set(nid, { found: 1, claimed, here, at });
+    if (kind === "file") {
+      this.#common(inode, this.#chunks.indexSize(inode));
+      this.#chunks.check(inode);
+    } else if (kind === "symlink") this.#symlink(inode);
+    else {
+      this.#common(inode, 0);
+      if (size !== 0 || inode.layout !== LAYOUT.plain) throw unreadable(`a ${kind} has data`);
+    }
   }
 
-  #symlink(inode: RawInode, path: string): void {
-    if (inode.size === 0 || inode.size > MAX_TARGET) {
-      return this.#report(path, inode.at, `its target has ${inode.size} bytes`);
-    }
-    if (this.#image.readlink(inode.nid).includes(0))
-      this.#report(path, inode.at, "its target has a NUL byte");
+  #symlink(inode: RawInode): void {
+    if (inode.size === 0 || inode.size > MAX_TARGET) throw unreadable(`its target has ${inode.size} bytes`);
+    this.#common(inode, inode.size);
+    if (this.#image.readlink(inode.nid).includes(0)) throw unreadable("its target has a NUL byte");
+  }
+
+  /** What every inode has: a place of its own, a time, xattrs. */
+  #common(inode: RawInode, dataSize: number): void {
+    this.#unclaimed -= inode.headSize + dataSize;
+    if (this.#unclaimed < 0) throw unreadable("its inodes claim more bytes than the file has");
+    if (inode.extended && E.mtimeNs.read(this.#image.view, inode.at) >= 1e9)
+      throw unreadable("its time has more than a second of nanoseconds");
+    if (hasXattrs(inode)) this.#image.xattrs(inode.nid);
   }
 }

@@ -1,0 +1,111 @@
+/**
+ * Walks over the entries of one directory without making an object for each: names stay where they are.
+ *
+ * @module
+ */
+import type { Bootstrap } from "./bootstrap.ts";
+import type { Here, Report } from "./check-report.ts";
+import { entryCount } from "./directory-reader.ts";
+import { dirent, MAX_NAME } from "./dirent.ts";
+import { blockCount, dataBlock, type RawInode } from "./inode-reader.ts";
+import type { Region } from "./superblock.ts";
+import { unreadable } from "./superblock-reader.ts";
+
+const SLASH = 0x2f;
+const DOT = 0x2e;
+
+const D = dirent.fields;
+
+/** Call `next` until it is false; it throws where the rest of the directory makes no sense. */
+export class DirectoryScan {
+  readonly #image: Bootstrap;
+  readonly #inode: RawInode;
+  readonly #here: Here;
+  readonly #report: Report;
+  #block: Region = { offset: 0, size: 0 };
+  #blockIndex = -1;
+  #count = 0;
+  #k = 0;
+  /** Byte offsets of the current entry and its name. */
+  entry = 0;
+  nameAt = 0;
+  nameSize = 0;
+  isDot = false;
+  /** How many of "." and ".." were met. */
+  dots = 0;
+  /** Whether the last entry was reached. */
+  complete = false;
+
+  constructor(image: Bootstrap, visit: Here & { readonly nid: number }, report: Report) {
+    this.#image = image;
+    this.#inode = image.raw(visit.nid);
+    this.#here = visit;
+    this.#report = report;
+  }
+
+  next(): boolean {
+    if (this.#k === this.#count && !this.#nextBlock()) {
+      this.complete = true;
+      return false;
+    }
+    const [previousAt, previousSize] = [this.nameAt, this.nameSize];
+    this.#readEntry();
+    const { bytes } = this.#image;
+    if (previousSize > 0 && !isLess(bytes, previousAt, previousSize, this.nameAt, this.nameSize))
+      this.#complain("it is out of order or there twice");
+    this.#checkName();
+    this.#k++;
+    return true;
+  }
+
+  #nextBlock(): boolean {
+    if (++this.#blockIndex >= blockCount(this.#inode)) return false;
+    this.#block = dataBlock(this.#image.view, this.#inode, this.#blockIndex);
+    this.#count = entryCount(this.#image.view, this.#block);
+    this.#k = 0;
+    return true;
+  }
+
+  #readEntry(): void {
+    const { view } = this.#image;
+    const { offset, size } = this.#block;
+    this.entry = offset + this.#k * dirent.size;
+    const start = D.nameOffset.read(view, this.entry);
+    const last = this.#k + 1 === this.#count;
+    const limit = last ? size : D.nameOffset.read(view, this.entry + dirent.size);
+    if (start < this.#count * dirent.size || limit <= start || limit > size)
+      throw unreadable(`directory entry at ${this.entry} has its name nowhere`);
+    let end = limit;
+    if (last) for (end = start; end < limit && view.getUint8(offset + end) !== 0; ) end++;
+    if (end === start || end - start > MAX_NAME)
+      throw unreadable(`directory entry at ${this.entry} has a name of ${end - start} bytes`);
+    this.nameAt = offset + start;
+    this.nameSize = end - start;
+  }
+
+  #checkName(): void {
+    const { bytes } = this.#image;
+    const { nameAt, nameSize } = this;
+    for (let i = nameAt; i < nameAt + nameSize; i++) {
+      const byte = bytes[i];
+      if (byte === SLASH || byte === 0) return this.#complain('its name has a "/" or a NUL');
+    }
+    this.isDot = nameSize <= 2 && bytes[nameAt] === DOT && (nameSize === 1 || bytes[nameAt + 1] === DOT);
+    if (this.isDot) this.dots++;
+  }
+
+  #complain(message: string): void {
+    const { nameAt, nameSize } = this;
+    this.#report.add({ parent: this.#here, nameAt, nameSize }, this.entry, message);
+  }
+}
+
+/** Byte order, the order of the kernel's binary search. */
+function isLess(bytes: Uint8Array, a: number, aSize: number, b: number, bSize: number): boolean {
+  const common = Math.min(aSize, bSize);
+  for (let i = 0; i < common; i++) {
+    const difference = (bytes[a + i] ?? 0) - (bytes[b + i] ?? 0);
+    if (difference !== 0) return difference < 0;
+  }
+  return aSize < bSize;
+}
