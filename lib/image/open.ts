@@ -27,44 +27,46 @@ export interface OpenedStore {
 
 type Opener = (place: string, options: OpenOptions) => Promise<OpenedStore>;
 
-const OPENERS: Readonly<Record<string, Opener>> = {
-  docker: async (place, options) => openRegistry(place.replace(/^\/\//, ""), options),
-  oci: async (place, options) => {
-    const { path, tag } = splitPlace(place);
-    return { store: await OciLayout.open(path, options), reference: tag };
-  },
-  "oci-archive": async (place, options) => {
-    const { path, tag } = splitPlace(place);
-    const store = options.create === true ? OciArchiveWriter.create(path) : OciArchive.open(path);
-    return { store: await store, reference: tag };
-  },
-  "docker-archive": async (place, options) => {
-    const { path, tag } = splitPlace(place);
-    if (options.create === true)
-      throw new NydusError(
-        "unsupported",
-        `Cannot write "docker-archive:${path}": write an oci-archive instead`,
-      );
-    return { store: await DockerArchive.open(path), reference: tag };
-  },
-};
+const OPENERS = new Map<string, Opener>(
+  Object.entries<Opener>({
+    docker: async (place, options) => openRegistry(place.replace(/^\/\//, ""), options),
+    oci: async (place, options) => {
+      const { path, tag } = splitPlace(place);
+      return { store: await OciLayout.open(path, options), reference: tag };
+    },
+    "oci-archive": async (place, options) => {
+      const { path, tag } = splitPlace(place);
+      const store = options.create === true ? OciArchiveWriter.create(path) : OciArchive.open(path);
+      return { store: await store, reference: tag };
+    },
+    "docker-archive": async (place, options) => {
+      const { path, tag } = splitPlace(place);
+      if (options.create === true)
+        throw new NydusError(
+          "unsupported",
+          `Cannot write "docker-archive:${path}": write an oci-archive instead`,
+        );
+      return { store: await DockerArchive.open(path), reference: tag };
+    },
+  }),
+);
 
 /** Ways of writing a place that other tools know and this function does not serve. */
-const ELSEWHERE: Readonly<Record<string, string>> = {
-  dir: "a plain directory is no image",
-  containerd: "images inside containerd cannot be opened this way",
-};
+const ELSEWHERE: ReadonlyMap<string, string> = new Map([
+  ["dir", "a plain directory is no image"],
+  ["containerd", "images inside containerd cannot be opened this way"],
+]);
 
 /** @throws usage, and what opening the place throws */
 export async function openStore(location: string, options: OpenOptions = {}): Promise<OpenedStore> {
   const [, scheme = "", place = ""] = /^([a-z][a-z-]*):(.*)$/.exec(location) ?? [];
-  const opener = OPENERS[scheme];
+  const opener = OPENERS.get(scheme);
   // "name:tag" looks like a scheme too; only `docker:` needs its slashes to tell the two apart.
   if (opener !== undefined && (scheme !== "docker" || place.startsWith("//"))) {
     if (place !== "" && place !== "//") return opener(place, options);
     throw new NydusError("usage", `Cannot open "${location}": it names no place`);
   }
-  const reason = ELSEWHERE[scheme];
+  const reason = ELSEWHERE.get(scheme);
   if (reason !== undefined && /[/]/.test(place))
     throw new NydusError("usage", `Cannot open "${location}": ${reason}`);
   return openRegistry(location, options);
