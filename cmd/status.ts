@@ -6,6 +6,7 @@
 import { NydusError } from "../lib/base/error.ts";
 import type { MountStatus } from "../lib/mount/mount-request.ts";
 import { DEFAULT_RUN_ROOT, findMounts } from "../lib/mount/run-directory.ts";
+import type { SnapshotStatus } from "../lib/status/source.ts";
 import type { Arguments, Command } from "./command.ts";
 import { formatBytes } from "./progress.ts";
 
@@ -24,26 +25,58 @@ export const status: Command = {
     ["nydus-tool status --address unix:/run/nydus/status.sock", "those of a snapshotter's status endpoint"],
   ],
   async run(args, { print }) {
-    const mounts = await collect(args);
-    if (args.boolean("json")) return print(JSON.stringify(mounts, undefined, 2));
-    if (mounts.length === 0) return print("nothing is mounted");
-    for (const mount of mounts) for (const line of described(mount)) print(line);
+    const report = await collect(args);
+    if (args.boolean("json")) return print(JSON.stringify(report, undefined, 2));
+    if (report.mounts.length === 0) print("nothing is mounted");
+    for (const mount of report.mounts) for (const line of described(mount)) print(line);
+    if (report.snapshots !== undefined) for (const line of counted(report.snapshots)) print(line);
   },
 };
 
-async function collect(args: Arguments): Promise<readonly MountStatus[]> {
+interface Report {
+  readonly mounts: readonly MountStatus[];
+  /** Where a snapshotter answers. */
+  readonly snapshots?: readonly SnapshotStatus[];
+}
+
+async function collect(args: Arguments): Promise<Report> {
   const address = args.string("address");
-  if (address === undefined) {
-    return (await findMounts(args.string("run-dir") ?? DEFAULT_RUN_ROOT)).map((found) => found.status);
-  }
+  if (address !== undefined) return await ask(address);
+  const found = await findMounts(args.string("run-dir") ?? DEFAULT_RUN_ROOT);
+  return { mounts: found.map(({ status }) => status) };
+}
+
+async function ask(address: string): Promise<Report> {
   const unix = address.startsWith("unix:");
   const url = unix ? "http://status" : address.startsWith("http") ? address : `http://${address}`;
+  const get = (path: string): Promise<Response> =>
+    fetch(`${url}/api/v1/${path}`, unix ? { unix: address.slice("unix:".length) } : {});
   try {
-    const response = await fetch(`${url}/api/v1/mounts`, unix ? { unix: address.slice("unix:".length) } : {});
-    return (await response.json()) as readonly MountStatus[];
+    const [mounts, snapshots] = await Promise.all([get("mounts"), get("snapshots")]);
+    if (!mounts.ok) throw new Error(`it answers ${mounts.status}`);
+    return {
+      mounts: (await mounts.json()) as readonly MountStatus[],
+      ...(snapshots.ok ? { snapshots: (await snapshots.json()) as readonly SnapshotStatus[] } : {}),
+    };
   } catch (cause) {
-    throw new NydusError("unavailable", `Cannot read status from "${address}": nobody answers`, { cause });
+    const state =
+      cause instanceof Error && cause.message.startsWith("it answers") ? cause.message : "nobody answers";
+    throw new NydusError("unavailable", `Cannot read status from "${address}": ${state}`, { cause });
   }
+}
+
+/** One line for each namespace. */
+function counted(snapshots: readonly SnapshotStatus[]): string[] {
+  const namespaces = [...new Set(snapshots.map(({ namespace }) => namespace))].sort();
+  return namespaces.map((namespace) => {
+    const own = snapshots.filter((snapshot) => snapshot.namespace === namespace);
+    const kinds = (["active", "view", "committed"] as const).map((kind) => {
+      const count = own.filter((snapshot) => snapshot.kind === kind).length;
+      return `${count} ${kind}`;
+    });
+    const images = own.filter(({ layer }) => layer === "nydus-bootstrap").length;
+    return `snapshots in ${namespace || "no namespace"}: ${kinds.join(", ")}; ${images} Nydus images`;
+  });
 }
 
 function described(mount: MountStatus): string[] {

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { chmodSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { NydusError, toNydusError } from "../base/error.ts";
 import { statusApp } from "./app.ts";
 import type { StatusSource } from "./source.ts";
@@ -36,15 +37,24 @@ export function serveStatus(address: string, source: StatusSource): StatusServer
   }
 }
 
+/** Bound inside a private directory and then moved: nobody can connect before the permissions are right. */
 function listenUnix(path: string, fetch: (request: Request) => Response | Promise<Response>): StatusServer {
-  rmSync(path, { force: true });
-  const server = Bun.serve({ unix: path, fetch });
-  chmodSync(path, 0o600);
-  return {
-    address: `unix:${path}`,
-    async [Symbol.asyncDispose]() {
-      rmSync(path, { force: true });
-      await server.stop(true);
-    },
-  };
+  if (existsSync(path) && !lstatSync(path).isSocket())
+    throw new NydusError("exists", `Cannot serve status at "unix:${path}": it is another file`);
+  const directory = mkdtempSync(join(dirname(path), ".n-"));
+  const own = join(directory, "s");
+  try {
+    const server = Bun.serve({ unix: own, fetch });
+    chmodSync(own, 0o600);
+    renameSync(own, path);
+    return {
+      address: `unix:${path}`,
+      async [Symbol.asyncDispose]() {
+        rmSync(path, { force: true });
+        await server.stop(true);
+      },
+    };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 }

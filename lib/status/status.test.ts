@@ -1,10 +1,14 @@
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { once } from "node:events";
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { MountStatus } from "../mount/mount-request.ts";
 import { statusApp } from "./app.ts";
+import { OperationRecorder } from "./operations.ts";
 import { serveStatus } from "./serve.ts";
+import type { SnapshotStatus } from "./source.ts";
 
 const mount: MountStatus = {
   id: "1",
@@ -36,6 +40,42 @@ test("statusApp() answers health, mounts and metrics", async () => {
   expect(metrics).toContain('nydus_mounts{driver="erofs",state="mounted"} 1\n');
 });
 
+test("statusApp() counts snapshots and times calls of a snapshotter", async () => {
+  const recorder = new OperationRecorder();
+  recorder.observe("prepare", "ok", 0.004);
+  recorder.observe("prepare", "ok", 0.2);
+  recorder.observe("prepare", "exists", 0.0005);
+  const snapshot: SnapshotStatus = {
+    namespace: "default",
+    name: "a",
+    parent: "",
+    kind: "committed",
+    layer: "nydus-data",
+    id: 1,
+    createdAt: "2026-01-01T00:00:00.000Z",
+  };
+  const app = statusApp({
+    ...source,
+    snapshots: () => Promise.resolve([snapshot, { ...snapshot, name: "b" }]),
+    operations: () => recorder.list(),
+  });
+  expect(await (await app.request("/api/v1/snapshots")).json()).toMatchObject([{ name: "a" }, { name: "b" }]);
+  const metrics = (await (await app.request("/metrics")).text()).split("\n");
+  const name = "nydus_snapshotter_operation_seconds";
+  expect(metrics).toEqual(
+    expect.arrayContaining([
+      'nydus_snapshots{kind="committed",layer="nydus-data"} 2',
+      `# TYPE ${name} histogram`,
+      `${name}_bucket{operation="prepare",code="ok",le="0.001"} 0`,
+      `${name}_bucket{operation="prepare",code="ok",le="0.005"} 1`,
+      `${name}_bucket{operation="prepare",code="ok",le="0.5"} 2`,
+      `${name}_bucket{operation="prepare",code="ok",le="+Inf"} 2`,
+      `${name}_count{operation="prepare",code="ok"} 2`,
+      `${name}_count{operation="prepare",code="exists"} 1`,
+    ]),
+  );
+});
+
 test("statusApp() says 404 for snapshots where no snapshotter runs", async () => {
   expect((await statusApp(source).request("/api/v1/snapshots")).status).toBe(404);
 });
@@ -49,6 +89,26 @@ test("serveStatus() listens on loopback when no host is named, and on a private 
     await using unix = serveStatus(`unix:${directory}/s.sock`, source);
     expect(statSync(`${directory}/s.sock`).mode & 0o777).toBe(0o600);
     expect((await fetch("http://status/healthz", { unix: unix.address.slice(5) })).status).toBe(200);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+test("serveStatus() replaces a stale socket, but never another file", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "nydus-status-"));
+  try {
+    writeFileSync(`${directory}/precious`, "data");
+    expect(() => serveStatus(`unix:${directory}/precious`, source)).toThrow(
+      expect.objectContaining({ code: "exists" }),
+    );
+    expect(readFileSync(`${directory}/precious`, "utf8")).toBe("data");
+    const stale = createServer().listen(`${directory}/stale`);
+    await once(stale, "listening");
+    renameSync(`${directory}/stale`, `${directory}/s.sock`); // closing removes only its own name
+    stale.close();
+    await using unix = serveStatus(`unix:${directory}/s.sock`, source);
+    expect((await fetch("http://status/healthz", { unix: unix.address.slice(5) })).status).toBe(200);
+    expect(readdirSync(directory).sort()).toEqual(["precious", "s.sock"]);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
