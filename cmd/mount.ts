@@ -3,7 +3,17 @@
  *
  * @module
  */
-import { existsSync, realpathSync, statSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import { selfCommand } from "../lib/base/self.ts";
@@ -127,7 +137,8 @@ async function mountHere(args: Arguments, context: Context): Promise<void> {
   const { log, signal } = context;
   const cacheDirectory = resolve(args.string("cache-dir") ?? DEFAULT_CACHE_DIRECTORY);
   const request = await requestOf(args, cacheDirectory, signal);
-  const runDirectory = join(args.string("run-dir") ?? DEFAULT_RUN_ROOT, `mount-${process.pid}`);
+  const runRoot = args.string("run-dir") ?? DEFAULT_RUN_ROOT;
+  const runDirectory = join(runRoot, `mount-${process.pid}`);
   await using server = new MountServer({
     runDirectory,
     cacheDirectory,
@@ -145,6 +156,7 @@ async function mountHere(args: Arguments, context: Context): Promise<void> {
   } finally {
     await server.stop();
     removeRunDirectory(runDirectory);
+    rmSync(logFile(runRoot, process.pid), { force: true });
   }
 }
 
@@ -154,15 +166,20 @@ function announce(args: Arguments, context: Context, status: MountStatus): void 
   context.print(`driver ${status.driver}: ${status.driverReason}`);
 }
 
-/** The same command in a session of its own; it says when it is ready on its standard output. */
+/**
+ * The same command in a session of its own; it says when it is ready on its standard output. Its complaints go to a
+ * file: whoever waits for the end of our standard error would otherwise wait for the end of the mount.
+ */
 async function mountDetached(args: Arguments, context: Context): Promise<void> {
   const words = process.argv
     .slice(process.argv.indexOf("mount"))
     .filter((word) => word !== "--detach" && word !== "-d");
-  const child = Bun.spawn([...selfCommand(), ...words], {
-    stdio: ["ignore", "pipe", "inherit"],
-    detached: true,
-  });
+  const runRoot = args.string("run-dir") ?? DEFAULT_RUN_ROOT;
+  mkdirSync(runRoot, { recursive: true, mode: 0o700 });
+  const starting = join(runRoot, `starting-${process.pid}.log`);
+  const log = openSync(starting, "w+", 0o600);
+  const child = Bun.spawn([...selfCommand(), ...words], { stdio: ["ignore", "pipe", log], detached: true });
+  renameSync(starting, logFile(runRoot, child.pid));
   const wanted = args.boolean("json") ? 1 : 2;
   const lines: string[] = [];
   let text = "";
@@ -171,7 +188,19 @@ async function mountDetached(args: Arguments, context: Context): Promise<void> {
     lines.splice(0, lines.length, ...text.split("\n").slice(0, -1));
     if (lines.length >= wanted) break;
   }
-  if (lines.length < wanted) throw new SilentExit(await child.exited);
+  if (lines.length < wanted) {
+    const code = await child.exited;
+    // By descriptor: the process has removed the name already. A path, because the offset is shared.
+    process.stderr.write(readFileSync(`/proc/self/fd/${log}`));
+    rmSync(logFile(runRoot, child.pid), { force: true });
+    throw new SilentExit(code);
+  }
+  closeSync(log);
   for (const line of lines) context.print(line);
   child.unref();
+}
+
+/** Where a detached mount's process complains. */
+function logFile(runRoot: string, pid: number): string {
+  return join(runRoot, `mount-${pid}.log`);
 }
