@@ -18,6 +18,8 @@ export interface AuthOptions {
   readonly registry: string;
   readonly repository: string;
   readonly credentials: CredentialSource;
+  /** Secrets may go over http, as the user asked for http. */
+  readonly plainHttp?: boolean;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
 }
@@ -136,6 +138,7 @@ class Authenticator {
       service: parameters.get("service") ?? "",
       scopes: scope.split(" "),
       credentials,
+      clear: this.#options.plainHttp === true,
       signal,
     });
     const margin = Math.min(MARGIN, token.lifetime / 10);

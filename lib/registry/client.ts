@@ -64,7 +64,7 @@ export function createClient(
 function authOptions(
   registry: string,
   repository: string,
-  { credentials, now }: RegistryOptions,
+  { credentials, now, plainHttp = false }: RegistryOptions,
 ): Parameters<typeof withAuth>[1] {
   const source =
     credentials === undefined
@@ -72,5 +72,5 @@ function authOptions(
       : typeof credentials === "function"
         ? credentials
         : fixedCredentials(credentials);
-  return { registry, repository, credentials: source, ...(now === undefined ? {} : { now }) };
+  return { registry, repository, credentials: source, plainHttp, ...(now === undefined ? {} : { now }) };
 }

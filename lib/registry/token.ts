@@ -16,6 +16,8 @@ export interface TokenRequest {
   readonly service: string;
   readonly scopes: readonly string[];
   readonly credentials: Credentials | undefined;
+  /** The user asked for http: secrets may go over it. */
+  readonly clear: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -48,17 +50,17 @@ export async function fetchToken(send: Send, request: TokenRequest): Promise<Tok
 }
 
 /** The registry chooses the realm: a password must not travel in the clear because of it. */
-function checkedRealm({ realm, credentials }: TokenRequest): URL {
+function checkedRealm({ realm, credentials, clear }: TokenRequest): URL {
   if (!URL.canParse(realm))
     throw new NydusError("denied", "Cannot get a token: the registry named no token service");
   const url = new URL(realm);
-  const clear = url.protocol === "http:";
-  if (!clear && url.protocol !== "https:")
+  const http = url.protocol === "http:";
+  if (!http && url.protocol !== "https:")
     throw new NydusError("denied", `Cannot get a token from "${url.host}": it is not a web address`);
-  if (clear && credentials !== undefined && !isLoopback(url.host))
+  if (http && !clear && credentials !== undefined && !isLoopback(url.host))
     throw new NydusError(
       "denied",
-      `Cannot get a token from "${url.host}": the password would be sent unencrypted`,
+      `Cannot get a token from "${url.host}": the password would be sent unencrypted; --plain-http allows it`,
     );
   return url;
 }
