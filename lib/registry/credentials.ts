@@ -122,7 +122,9 @@ async function run(
       timeout: HELPER_TIMEOUT,
       ...(signal === undefined ? {} : { signal }),
     });
-    return { output: await new Response(child.stdout).text(), code: await child.exited };
+    const answer = { output: await new Response(child.stdout).text(), code: await child.exited };
+    signal?.throwIfAborted();
+    return answer;
   } catch (error) {
     const known = toNydusError(error, action);
     throw isCode(known, "not_found")

@@ -135,6 +135,16 @@ describe.each(WAYS)("RegistryStore.fetch() of %s", (_way, range, wanted) => {
   });
 });
 
+test("RegistryStore.fetch() survives more breaks than attempts while a large blob makes progress", async () => {
+  const large = sampleBytes(9 * 2 ** 20, 5);
+  const descriptor = descriptorOf(large);
+  await open().push(descriptor, streamOf(large));
+  registry.fault = () => ({ kind: "hang", after: 1.2e6 });
+  const body = await open({ idleTimeout: 50 }).fetch(descriptor);
+  expect(Buffer.compare(await readAll(body, 1e8, "a test blob"), large)).toBe(0);
+  expect(registry.reads.length).toBeGreaterThan(5);
+});
+
 test("RegistryStore.fetch() waits as long as the registry asks, and gives up when that is too long", async () => {
   registry.fault = ({ attempt }) =>
     attempt === 1 ? { kind: "status", status: 429, retryAfter: 7 } : undefined;
