@@ -1,0 +1,41 @@
+/**
+ * Bootstraps that the reference tools wrote.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { golden } from "../../tests/support/golden.ts";
+import { readTar } from "../tar/reader.ts";
+
+interface Json {
+  readonly manifests: readonly { readonly digest: string }[];
+  readonly layers: readonly { readonly digest: string }[];
+}
+
+/** `image/image.boot` of an image's last layer. */
+export async function goldenBootstrap(image: string): Promise<Uint8Array> {
+  const layers = goldenLayers("images", image);
+  for await (const { path, body } of readTar(pieces(layers.at(-1) ?? new Uint8Array()))) {
+    if (path !== "image/image.boot") continue;
+    const parts: Uint8Array[] = [];
+    for await (const part of body) parts.push(part);
+    return Buffer.concat(parts);
+  }
+  throw new Error(`${image} has no bootstrap`);
+}
+
+/** The decompressed layers of an OCI layout. */
+export function goldenLayers(...names: string[]): Uint8Array[] {
+  const blob = (digest: string): Buffer => readFileSync(golden(...names, "blobs", digest.replace(":", "/")));
+  const json = (bytes: Buffer): Json => JSON.parse(bytes.toString());
+  const index = json(readFileSync(golden(...names, "index.json")));
+  const manifest = json(blob(index.manifests[0]?.digest ?? ""));
+  return manifest.layers.map(({ digest }) => {
+    const bytes = blob(digest);
+    return bytes[0] === 0x1f && bytes[1] === 0x8b ? Bun.gunzipSync(bytes as Uint8Array<ArrayBuffer>) : bytes;
+  });
+}
+
+export async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.byteLength; at += 65536) yield bytes.subarray(at, at + 65536);
+}

@@ -1,0 +1,114 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { golden, hasGolden } from "../../tests/support/golden.ts";
+import { type ByteString, byteStringOf } from "../base/byte-string.ts";
+import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
+import { checkBootstrap } from "./check.ts";
+import { chunkMaps } from "./chunk-maps.ts";
+import { goldenBootstrap } from "./golden.test-support.ts";
+import { inodeSize } from "./inode.ts";
+import { hasXattrs } from "./inode-reader.ts";
+import type { Region } from "./superblock.ts";
+import { readTree } from "./tree-reader.ts";
+import { writeBootstrap } from "./writer.ts";
+
+const ALL: readonly string[] = ["/"];
+const IMAGES: readonly (readonly [image: string, prefetch: readonly string[]])[] = [
+  ["v6-zstd", ALL],
+  ["v6-lz4", ALL],
+  ["v6-none", ALL],
+  ["v6-chunk64k", ALL],
+  ["v6-prefetch", ["/bin", "/usr/lib/mod000.py"]],
+];
+const DIRECT: readonly string[] = ["v6-sha256", "v6-dict", "v6-chunk4k", "v6-chunk16m"];
+
+function rewritten(image: Bootstrap, prefetch: readonly string[]): Uint8Array {
+  const { chunkSize, compressor, digester } = image.superblock;
+  const infos = new Map(image.blobs.map((blob) => [blob.id, blob]));
+  return writeBootstrap(readTree(image), {
+    chunkSize,
+    compressor,
+    digester,
+    blobs: (ref) => infos.get(ref.id) ?? expect.fail(`no blob ${ref.id}`),
+    prefetch: prefetch.map(byteStringOf),
+    hasXattr: "always",
+  });
+}
+
+/** Where several xattrs of one inode lie: the reference writes them in the order of a hash map. */
+function* unorderedRegions(image: Bootstrap, nid = image.rootNid): Generator<Region & { nid: number }> {
+  const inode = image.raw(nid);
+  const start = inode.at + inodeSize(inode.extended ? 1 : 0);
+  if (hasXattrs(inode) && image.xattrs(nid).size > 1)
+    yield { nid, offset: start, size: inode.at + inode.headSize - start };
+  if (inode.kind !== "directory") return;
+  for (const entry of image.readdir(nid))
+    if (entry.name !== "." && entry.name !== "..") yield* unorderedRegions(image, entry.nid);
+}
+
+function sortedXattrs(image: Bootstrap, nid: number): [ByteString, string][] {
+  return [...image.xattrs(nid)]
+    .map(([key, value]): [ByteString, string] => [key, Buffer.from(value).toString("hex")])
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function expectSameButXattrOrder(bytes: Uint8Array, prefetch: readonly string[]): void {
+  const image = openBootstrap(bytes);
+  const ours = rewritten(image, prefetch);
+  const regions = [...unorderedRegions(image)];
+  expect(regions.length).toBeGreaterThan(0);
+  const theirs = Buffer.from(bytes);
+  for (const { nid, offset, size } of regions) {
+    expect(sortedXattrs(openBootstrap(ours), nid)).toEqual(sortedXattrs(image, nid));
+    theirs.set(ours.subarray(offset, offset + size), offset);
+  }
+  expect(ours.byteLength).toBe(bytes.byteLength);
+  expect(theirs.findIndex((byte, i) => byte !== ours[i])).toBe(-1);
+}
+
+describe.skipIf(!hasGolden)("golden bootstraps", () => {
+  test.each(IMAGES)(
+    "writeBootstrap() gives every byte of %s, but for the order of xattrs",
+    async (name, prefetch) => {
+      expectSameButXattrOrder(await goldenBootstrap(name), prefetch);
+    },
+  );
+
+  test.each(DIRECT)("writeBootstrap() gives every byte of %s, but for the order of xattrs", (name) => {
+    expectSameButXattrOrder(readFileSync(golden("direct", name, "bootstrap")), []);
+  });
+
+  test("checkBootstrap() finds nothing wrong with them, and chunkMaps() has all their chunks", async () => {
+    const direct = DIRECT.map((name) => readFileSync(golden("direct", name, "bootstrap")));
+    const images = await Promise.all(IMAGES.map(([name]) => goldenBootstrap(name)));
+    for (const bytes of [...images, ...direct]) {
+      expect(checkBootstrap(bytes)).toEqual([]);
+      const image = openBootstrap(bytes);
+      const chunks = chunkMaps(image).reduce((sum, { count }) => sum + count, 0);
+      expect(chunks).toBe(image.superblock.chunkTable.size / 80);
+    }
+  });
+
+  test.each([
+    ["v6-batch", "its blobs hold batches of chunks"],
+    ["v6-ociref", "its blobs are original gzip layers (OCI-ref, zran)"],
+    ["v5-zstd", "it is RAFS v5; only v6 is supported"],
+    ["v5-lz4", "it is RAFS v5; only v6 is supported"],
+  ])("openBootstrap() refuses %s and says why", async (name, reason) => {
+    const bytes = await goldenBootstrap(name);
+    expect(() => openBootstrap(bytes)).toThrow(
+      expect.objectContaining({ code: "unsupported", message: `Cannot use the bootstrap: ${reason}` }),
+    );
+  });
+
+  test.each([
+    ["v6-encrypt", "its blobs are encrypted"],
+    ["v6-tarfs", "it is in tarfs mode (files inside plain tars)"],
+    ["v5-sha256", "it is RAFS v5; only v6 is supported"],
+  ])("openBootstrap() refuses %s and says why", (name, reason) => {
+    const bytes = readFileSync(golden("direct", name, "bootstrap"));
+    expect(() => openBootstrap(bytes)).toThrow(
+      expect.objectContaining({ code: "unsupported", message: `Cannot use the bootstrap: ${reason}` }),
+    );
+  });
+});
