@@ -41,6 +41,10 @@ export class ImageMounts {
     this.#credentials.set(bootstrapId, credentials);
   }
 
+  forget(bootstrapId: number): void {
+    this.#credentials.delete(bootstrapId);
+  }
+
   /** Mount the image unless it is mounted; gives back its mount point. */
   ensure(bootstrap: Snapshot, namespace: string | undefined): Promise<string> {
     return this.#alone(bootstrap.id, async () => {

@@ -1,4 +1,6 @@
-import { lstat, mkdtemp, rm } from "node:fs/promises";
+import { once } from "node:events";
+import { lstat, mkdtemp, rename, rm } from "node:fs/promises";
+import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { startContainerd } from "../../tests/support/containerd.ts";
 import { remoteSnapshotter } from "../../tests/support/snapshotter-client.ts";
@@ -61,10 +63,15 @@ test("serveSnapshots() makes a socket for root alone and refuses one that is in 
       code: "busy",
     });
   }
-  await Bun.write(`${directory}/s.sock`, ""); // what a killed server leaves is replaced
-  {
-    await using server = await serve(directory);
-    expect((await lstat(server.address)).isSocket()).toBe(true);
-  }
+  await Bun.write(`${directory}/s.sock`, "precious");
+  await expect(serve(directory)).rejects.toMatchObject({ code: "exists" });
+  await rm(`${directory}/s.sock`);
+  // What a killed server leaves is replaced.
+  const stale = createServer().listen(`${directory}/stale`);
+  await once(stale, "listening");
+  await rename(`${directory}/stale`, `${directory}/s.sock`);
+  stale.close();
+  await using server = await serve(directory);
+  expect((await lstat(server.address)).isSocket()).toBe(true);
   await rm(directory, { recursive: true });
 });

@@ -206,6 +206,7 @@ export class Snapshotter implements AsyncDisposable {
     const { id, layer } = this.#metastore.remove(key);
     if (below !== undefined) await this.#images.release(below.id);
     if (layer === "nydus-bootstrap") await this.#images.release(id);
+    this.#images.forget(id);
     try {
       await this.#directories.discard(String(id));
     } catch (error) {

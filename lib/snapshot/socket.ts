@@ -1,6 +1,6 @@
 /** Unix sockets that only root may use, put in place in one step. @module */
 
-import { chmod, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
+import { chmod, lstat, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { NydusError, toNydusError } from "../base/error.ts";
@@ -9,7 +9,7 @@ import { NydusError, toNydusError } from "../base/error.ts";
  * Let `listen` bind inside a private directory, then move the socket to its address: nobody can connect before its
  * permissions are right. What a killed process left at the address is replaced.
  *
- * @throws busy when somebody listens there
+ * @throws busy when somebody listens there, exists when another kind of file is there
  */
 export async function listenPrivately(
   address: string,
@@ -17,6 +17,9 @@ export async function listenPrivately(
 ): Promise<void> {
   if (await answers(address))
     throw new NydusError("busy", `Cannot listen on "${address}": another process listens there`);
+  const there = await lstat(address).catch(() => undefined);
+  if (there !== undefined && !there.isSocket())
+    throw new NydusError("exists", `Cannot listen on "${address}": it is another file`);
   try {
     await mkdir(dirname(address), { recursive: true, mode: 0o711 });
     const directory = await mkdtemp(join(dirname(address), ".n-"));
