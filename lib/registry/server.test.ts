@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { digestOf } from "../base/digest.ts";
 import { descriptorOf, sampleBytes } from "../content/contract.ts";
 import { MEDIA } from "../oci/media-types.ts";
-import { createRegistryApp } from "./server.ts";
+import { createRegistryApp, serveRegistry } from "./server.ts";
 
 const BLOB = new Uint8Array(sampleBytes(100_000));
 const DIGEST = digestOf(BLOB);
@@ -274,4 +274,20 @@ test.each([
 ])("createRegistryApp() has nothing at %s", async (path) => {
   const answer = await (await registry()).request(path);
   expect([400, 404]).toContain(answer.status);
+});
+
+test("serveRegistry() keeps what an earlier one stored", async () => {
+  const root = await temporary();
+  await pushed(await registry(root), BLOB);
+  await using served = await serveRegistry({ root });
+  expect(served.host).toBe(`127.0.0.1:${served.port}`);
+  const answer = await fetch(`${served.url}/v2/a/blobs/${DIGEST}`, { headers: { range: "bytes=10-19" } });
+  expect(answer.status).toBe(206);
+  expect(Buffer.compare(await answer.bytes(), BLOB.subarray(10, 20))).toBe(0);
+});
+
+test("serveRegistry() fails when the port is taken", async () => {
+  await using served = await serveRegistry({ root: await temporary() });
+  const second = serveRegistry({ root: await temporary(), port: served.port });
+  await expect(second).rejects.toThrow(`Cannot serve a registry on "127.0.0.1:${served.port}"`);
 });
