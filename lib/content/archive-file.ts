@@ -1,20 +1,23 @@
-/** An archive opened for reading: files inside it by name, whole or by range. @module */
+/**
+ * An archive for reading: files inside it by name, whole or by range. Its index is read once; the file is opened again
+ * for each body, so nothing needs closing.
+ *
+ * @module
+ */
 
-import { type FileHandle, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
 import type { ByteRange } from "./content.ts";
-import { streamRange } from "./files.ts";
+import { streamFile } from "./files.ts";
 import { type TarFile, TarIndex } from "./tar-index.ts";
 import { readAll } from "./verified.ts";
 
-export class ArchiveFile implements AsyncDisposable {
+export class ArchiveFile {
   readonly path: string;
-  readonly #file: FileHandle;
   readonly #index: TarIndex;
 
-  private constructor(path: string, file: FileHandle, index: TarIndex) {
+  private constructor(path: string, index: TarIndex) {
     this.path = path;
-    this.#file = file;
     this.#index = index;
   }
 
@@ -27,10 +30,11 @@ export class ArchiveFile implements AsyncDisposable {
         : known;
     });
     try {
-      return new ArchiveFile(path, file, await TarIndex.read(file, path));
+      return new ArchiveFile(path, await TarIndex.read(file, path));
     } catch (error) {
-      await file.close();
       throw toNydusError(error, `open "${path}"`);
+    } finally {
+      await file.close();
     }
   }
 
@@ -40,8 +44,7 @@ export class ArchiveFile implements AsyncDisposable {
 
   stream(place: TarFile, range: ByteRange, signal?: AbortSignal): ReadableStream<Uint8Array> {
     const { offset } = place;
-    const inArchive = { start: offset + range.start, end: offset + range.end };
-    return streamRange(this.#file, inArchive, this.path, signal === undefined ? {} : { signal });
+    return streamFile(this.path, { start: offset + range.start, end: offset + range.end }, signal);
   }
 
   /** A small file in memory. */
@@ -50,9 +53,5 @@ export class ArchiveFile implements AsyncDisposable {
     if (place === undefined)
       throw corrupt(`Cannot read "${name}" in "${this.path}": the archive has no such file`);
     return readAll(this.stream(place, { start: 0, end: place.size }), limit, `"${name}" in "${this.path}"`);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#file.close();
   }
 }

@@ -46,13 +46,8 @@ export class DockerArchive extends ReadOnlyStore implements ImageStore {
   /** @throws not_found, corrupt */
   static async open(path: string): Promise<DockerArchive> {
     const archive = await ArchiveFile.open(path);
-    try {
-      const bytes = await archive.read("manifest.json", MANIFEST_SIZE_LIMIT);
-      return new DockerArchive(archive, parseSaved(bytes, path));
-    } catch (error) {
-      await archive[Symbol.asyncDispose]();
-      throw error;
-    }
+    const bytes = await archive.read("manifest.json", MANIFEST_SIZE_LIMIT);
+    return new DockerArchive(archive, parseSaved(bytes, path));
   }
 
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
@@ -94,9 +89,7 @@ export class DockerArchive extends ReadOnlyStore implements ImageStore {
     return chooseManifest(all, known ? reference : fullName(reference), this.name);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#archive[Symbol.asyncDispose]();
-  }
+  async [Symbol.asyncDispose](): Promise<void> {}
 
   /** Compressed layers are hashed for it, once. */
   #describe(saved: SavedImage): Promise<NamedManifest> {

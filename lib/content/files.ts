@@ -10,47 +10,32 @@ import { corrupt, toNydusError } from "../base/error.ts";
 import { abortable } from "./abortable.ts";
 import type { ByteRange } from "./content.ts";
 
-/** Bytes a read: large enough that the thread pool's round trip does not count. */
-const READ_SIZE = 512 * 1024;
-
-export interface StreamOptions {
-  readonly signal?: AbortSignal;
-  /** Close the file when the stream ends, breaks or is left. */
-  readonly close?: boolean;
-}
-
-/** Bytes [start, end) of an open file. */
-export function streamRange(
-  file: FileHandle,
-  range: ByteRange,
-  path: string,
-  { signal, close }: StreamOptions = {},
-): ReadableStream<Uint8Array> {
-  let at = range.start;
-  const end = async (): Promise<void> => {
-    if (close === true) await file.close();
-  };
+/**
+ * Bytes [start, end) of a file. Bun's own stream: it opens the file when it is read and closes it even if it is forgotten
+ * half way, where a forgotten handle ends the process. It also takes half the time.
+ */
+export function streamFile(path: string, range: ByteRange, signal?: AbortSignal): ReadableStream<Uint8Array> {
+  let left = range.end - range.start;
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        if (at >= range.end) {
-          await end();
-          controller.close();
-          return;
-        }
         try {
           signal?.throwIfAborted();
-          const buffer = new Uint8Array(Math.min(READ_SIZE, range.end - at));
-          const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, at);
-          if (bytesRead === 0) throw corrupt(`Cannot read "${path}": it was cut short while it was read`);
-          at += bytesRead;
-          controller.enqueue(buffer.subarray(0, bytesRead));
+          if (left === 0) return controller.close();
+          reader ??= Bun.file(path).slice(range.start, range.end).stream().getReader();
+          const { done, value } = await reader.read();
+          if (done) throw corrupt(`Cannot read "${path}": it was cut short while it was read`);
+          left -= value.byteLength;
+          controller.enqueue(value);
         } catch (error) {
-          await end().catch(() => {});
+          await reader?.cancel().catch(() => {});
           throw toNydusError(error, `read "${path}"`);
         }
       },
-      cancel: end,
+      async cancel(reason) {
+        await reader?.cancel(reason);
+      },
     },
     { highWaterMark: 0 },
   );

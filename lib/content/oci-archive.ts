@@ -65,9 +65,7 @@ export class OciArchive extends ReadOnlyStore implements ImageStore {
     return chooseManifest(manifests.map(named), reference, this.name);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#archive[Symbol.asyncDispose]();
-  }
+  async [Symbol.asyncDispose](): Promise<void> {}
 }
 
 function blobName(descriptor: Descriptor): string {

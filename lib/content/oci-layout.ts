@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { mkdir, open, readFile, stat } from "node:fs/promises";
+import { mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex } from "../base/digest.ts";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
@@ -15,7 +15,7 @@ import { encodeJson, parseJsonObject } from "../oci/json.ts";
 import { parseDocument } from "../oci/manifest.ts";
 import { ANNOTATION, isIndexType, isManifestType, MEDIA } from "../oci/media-types.ts";
 import type { FetchOptions, ImageStore } from "./content.ts";
-import { streamRange, writeFileAtomically } from "./files.ts";
+import { streamFile, writeFileAtomically } from "./files.ts";
 import { chooseManifest, type NamedManifest } from "./names.ts";
 import { checkRange, verified } from "./verified.ts";
 
@@ -49,38 +49,23 @@ export class OciLayout implements ImageStore {
   }
 
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
-    options.signal?.throwIfAborted();
+    const { range, signal } = options;
+    signal?.throwIfAborted();
     const path = this.blobPath(descriptor.digest);
-    const file = await open(path, "r").catch((error: unknown) => {
-      const known = toNydusError(error, `read "${descriptor.digest}" from ${this.name}`);
-      throw known.code === "not_found"
-        ? new NydusError("not_found", `Cannot read "${descriptor.digest}" from ${this.name}: it is not there`)
-        : known;
-    });
-    try {
-      const { size } = await file.stat();
-      const { range, signal } = options;
-      const ending = { close: true, ...(signal === undefined ? {} : { signal }) };
-      if (range === undefined) {
-        const whole = streamRange(file, { start: 0, end: size }, path, ending);
-        return verified(whole, descriptor, this.name);
-      }
-      checkRange(range, size, descriptor.digest, this.name);
-      return streamRange(file, range, path, ending);
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
+    const size = await this.#sizeOf(descriptor);
+    if (size === undefined)
+      throw new NydusError(
+        "not_found",
+        `Cannot read "${descriptor.digest}" from ${this.name}: it is not there`,
+      );
+    if (range === undefined)
+      return verified(streamFile(path, { start: 0, end: size }, signal), descriptor, this.name);
+    checkRange(range, size, descriptor.digest, this.name);
+    return streamFile(path, range, signal);
   }
 
   async has(descriptor: Descriptor): Promise<boolean> {
-    try {
-      return (await stat(this.blobPath(descriptor.digest))).size === descriptor.size;
-    } catch (error) {
-      const known = toNydusError(error, `look for "${descriptor.digest}" in ${this.name}`);
-      if (known.code === "not_found") return false;
-      throw known;
-    }
+    return (await this.#sizeOf(descriptor)) === descriptor.size;
   }
 
   async push(
@@ -122,6 +107,17 @@ export class OciLayout implements ImageStore {
   /** Where a blob is, or would be. */
   blobPath(digest: Digest): string {
     return join(this.directory, "blobs", "sha256", digestHex(digest));
+  }
+
+  /** Of the file; undefined when there is none. */
+  async #sizeOf({ digest }: Descriptor): Promise<number | undefined> {
+    try {
+      return (await stat(this.blobPath(digest))).size;
+    } catch (error) {
+      const known = toNydusError(error, `look for "${digest}" in ${this.name}`);
+      if (known.code === "not_found") return undefined;
+      throw known;
+    }
   }
 
   async #readIndex(): Promise<readonly Descriptor[]> {
