@@ -11,7 +11,7 @@ import { checkRange, readAll, streamOf, verified } from "../content/verified.ts"
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MANIFEST_SIZE_LIMIT } from "../oci/manifest.ts";
 import { isIndexType, isManifestType } from "../oci/media-types.ts";
-import { parseReference, type Reference } from "../oci/reference.ts";
+import { isTag, parseReference, type Reference } from "../oci/reference.ts";
 import { createClient, type RegistryClient, type RegistryOptions } from "./client.ts";
 import { fetchBlob } from "./fetcher.ts";
 import { READ } from "./http.ts";
@@ -110,9 +110,15 @@ export class RegistryStore implements ImageStore {
   ): Promise<void> {
     if (!isManifest(descriptor))
       throw new NydusError("usage", `Cannot tag "${descriptor.digest}": it is not a manifest`);
+    const name = reference.startsWith("@") ? reference.slice(1) : reference;
+    if (!isTag(name) && name !== descriptor.digest)
+      throw new NydusError(
+        "usage",
+        `Cannot tag "${descriptor.digest}": "${name.slice(0, 150)}" is not a tag`,
+      );
     const body = await this.#fetchManifest(descriptor, options);
     const bytes = await readAll(body, MANIFEST_SIZE_LIMIT, `"${descriptor.digest}"`);
-    await putManifest(this.#client, descriptor, bytes, reference, options);
+    await putManifest(this.#client, descriptor, bytes, name, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
