@@ -2,11 +2,12 @@
  * The embedded registry serves clients that we did not write, and our client keeps its promises at a registry that we
  * did not write.
  */
-import { readdir, readFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { type StoreUnderTest, testBlobStore } from "../lib/content/contract.ts";
 import { copyImage } from "../lib/image/copy.ts";
+import { loadImage } from "../lib/image/load.ts";
 import { openStore } from "../lib/image/open.ts";
 import { RegistryStore } from "../lib/registry/store.ts";
 import { startContainerd } from "./support/containerd.ts";
@@ -112,6 +113,29 @@ test("copyImage() moves an image through every kind of store without changing a 
   expect(await blobsOf(place.path("end"))).toEqual(await blobsOf(layout));
   await skopeo("copy", `oci-archive:${place.path("a.tar")}:t`, `oci:${place.path("judge")}:t`);
   expect(await blobsOf(place.path("judge"))).toEqual(await blobsOf(layout));
+});
+
+test("archives that skopeo writes are read in place", async () => {
+  const place = await workspace();
+  const layout = await source(place, ["gzip"]);
+  const name = "docker.io/library/made:t";
+  await skopeo("copy", `oci:${layout}:t`, `oci-archive:${place.path("oci.tar")}:t`);
+  await skopeo("copy", `oci:${layout}:t`, `docker-archive:${place.path("docker.tar")}:${name}`);
+
+  const oci = await openStore(`oci-archive:${place.path("oci.tar")}:t`);
+  await using _oci = oci.store;
+  const wanted = await loadImage(oci.store, oci.reference);
+  for (const location of [`${place.path("docker.tar")}:made:t`, place.path("docker.tar")]) {
+    const docker = await openStore(`docker-archive:${location}`);
+    await using _docker = docker.store;
+    const image = await loadImage(docker.store, docker.reference);
+    expect(image.layers.map(({ diffId }) => diffId)).toEqual(wanted.layers.map(({ diffId }) => diffId));
+    const target = await openStore(`oci:${await mkdtemp(place.path("copied-"))}:t`, { create: true });
+    // Copying verifies every blob against its digest.
+    const root = await docker.store.resolve(docker.reference);
+    const { blobs } = await copyImage(docker.store, root, target.store, target.reference);
+    expect(blobs).toBe(image.layers.length + 1);
+  }
 });
 
 describe("docker-registry", () => {
