@@ -19,7 +19,8 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-export async function startDockerRegistry(directory: string): Promise<Registry> {
+/** @param more further sections of its configuration: `{ auth: { ... } }` */
+export async function startDockerRegistry(directory: string, more: object = {}): Promise<Registry> {
   await mkdir(directory, { recursive: true });
   const host = `127.0.0.1:${await freePort()}`;
   const log = `${directory}/registry.log`;
@@ -28,13 +29,14 @@ export async function startDockerRegistry(directory: string): Promise<Registry> 
     log: { accesslog: { disabled: false } },
     storage: { filesystem: { rootdirectory: `${directory}/data` }, delete: { enabled: true } },
     http: { addr: host },
+    ...more,
   };
   // JSON is YAML.
   await writeFile(`${directory}/config.yml`, JSON.stringify(config));
   const service: Service = startService("docker-registry", ["serve", `${directory}/config.yml`], { log });
   const serving = (): Promise<boolean> =>
     fetch(`http://${host}/v2/`).then(
-      (response) => response.ok,
+      (response) => response.ok || response.status === 401,
       () => false,
     );
   await waitFor(`docker-registry (see ${log})`, serving, { service });
