@@ -9,7 +9,7 @@ import type { Platform } from "../oci/descriptor.ts";
 import { hostPlatform } from "../oci/platform.ts";
 import type { ConvertOptions } from "./image.ts";
 import { type PackedContent, Packer } from "./pack-layer.ts";
-import { publishImage, pushBlob, type Target } from "./publish.ts";
+import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
 import { readDirectory } from "./read-directory.ts";
 import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
@@ -26,14 +26,11 @@ export async function convertDirectory(
 ): Promise<ConvertReport> {
   const start = performance.now();
   const { layer, report } = await packAndPush(root, target, options);
-  const { manifest, bootstrap } = await publishImage(
-    [layer],
-    { family: options.family ?? "oci", config: configFor(options.platform ?? hostPlatform()), source: {} },
-    target,
-    options,
-  );
+  const config = configFor(options.platform ?? hostPlatform());
+  const image = assembleImage([layer], { family: options.family ?? "oci", config, source: {} }, options);
+  const bootstrap = await publishImage(image, target, options.signal);
   return {
-    targetDigest: manifest.digest,
+    targetDigest: image.manifest.descriptor.digest,
     copied: false,
     layers: [report],
     bootstrap,

@@ -7,9 +7,11 @@ import { golden, hasGolden } from "../../tests/support/golden.ts";
 import { makeImage } from "../../tests/support/make-image.ts";
 import { blobPath, type LayoutOptions, writeLayout } from "../../tests/support/oci-layout.ts";
 import { type TarItem, tarOf } from "../../tests/support/tar-builder.ts";
+import { NydusError } from "../base/error.ts";
 import { MemoryStore } from "../content/memory.ts";
 import { OciLayout } from "../content/oci-layout.ts";
 import { loadImage } from "../image/load.ts";
+import type { Descriptor } from "../oci/descriptor.ts";
 import { type ConvertOptions, convertImage } from "./image.ts";
 
 let directory: string;
@@ -273,4 +275,27 @@ test("convertImage() stops when it is interrupted, and cleans up", async () => {
     "enough",
   );
   expect(await readdir(work)).toEqual([]);
+});
+
+test("convertImage() stops at once when a blob cannot be sent", async () => {
+  const layout = await layoutOf([[file("a", "x")], [file("b", "y")]]);
+  const source = await OciLayout.open(layout);
+  const image = await loadImage(source, undefined);
+  const [first, second] = image.layers;
+  // The second layer never comes: only the first one's failure can end the conversion.
+  const slow = {
+    fetch: (descriptor: Descriptor) =>
+      descriptor.digest === second?.descriptor.digest
+        ? Promise.resolve(new ReadableStream<Uint8Array>())
+        : source.fetch(first?.descriptor ?? descriptor),
+  };
+  const store = new MemoryStore();
+  store.push = () => Promise.reject(new NydusError("denied", "Cannot push: no"));
+  const options = { ...FORMAT, concurrency: 2, workDirectory: join(directory, "work") };
+  await expect(
+    convertImage({ store: slow, image }, { store, reference: "t" }, options),
+  ).rejects.toMatchObject({
+    code: "denied",
+  });
+  expect(await readdir(join(directory, "work"))).toEqual([]);
 });

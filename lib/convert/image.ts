@@ -9,10 +9,12 @@ import { NydusError } from "../base/error.ts";
 import { type Progress, silent } from "../base/progress.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { Image, Layer } from "../image/load.ts";
+import type { Descriptor } from "../oci/descriptor.ts";
 import type { MediaFamily } from "./manifest.ts";
+import type { MergeOptions } from "./merge.ts";
 import type { PackedLayer } from "./pack-layer.ts";
 import { PackingThreads } from "./packing-threads.ts";
-import { type PublishOptions, publishImage, pushBlob, type Target } from "./publish.ts";
+import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
 import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
@@ -23,7 +25,8 @@ export interface Source {
   readonly reference?: string;
 }
 
-export interface ConvertOptions extends PublishOptions {
+export interface ConvertOptions extends MergeOptions {
+  readonly signal?: AbortSignal;
   /** Default OCI, also for Docker's images. */
   readonly family?: MediaFamily;
   /** Parent of the work directory; by default the system's for temporary files. */
@@ -33,11 +36,6 @@ export interface ConvertOptions extends PublishOptions {
   readonly progress?: Progress;
 }
 
-interface Converted {
-  readonly layer: PackedLayer;
-  readonly report: LayerReport;
-}
-
 /** @throws corrupt, unsupported; nothing is named in the target before everything is there */
 export async function convertImage(
   source: Source,
@@ -45,59 +43,62 @@ export async function convertImage(
   options: ConvertOptions,
 ): Promise<ConvertReport> {
   const start = performance.now();
-  const converted = await convertLayers(source, target, options);
-  const { manifest, config, descriptor } = source.image;
-  const { reference } = source;
-  const { manifest: made, bootstrap } = await publishImage(
-    converted.map(({ layer }) => layer),
-    {
-      family: options.family ?? "oci",
-      config,
-      source: { digest: descriptor.digest, ...(reference === undefined ? {} : { reference }) },
-      ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),
-    },
-    target,
-    options,
-  );
-  const layers = converted.map(({ report }) => report);
-  return {
-    sourceDigest: descriptor.digest,
-    targetDigest: made.digest,
-    copied: false,
-    layers,
-    bootstrap,
-    ...totals(layers, bootstrap),
-    seconds: secondsSince(start),
-  };
-}
-
-/** One result a layer of the manifest. A layer that occurs twice is converted once. */
-async function convertLayers(
-  source: Source,
-  target: Target,
-  options: ConvertOptions,
-): Promise<readonly Converted[]> {
-  const { layers } = source.image;
-  for (const layer of layers) assertReadable(layer);
+  for (const layer of source.image.layers) assertReadable(layer);
   // The first failure stops the other layers.
   const failed = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal;
   await using work = await WorkDirectory.create(options.workDirectory);
   await using packing = new PackingThreads(options.concurrency ?? availableParallelism());
-  const context = { source, target, options: { ...options, signal }, work, packing };
-  const running = new Map<Digest, Promise<Converted>>();
-  const results = layers.map((layer) => {
-    const { digest } = layer.descriptor;
-    const result = running.get(digest) ?? convertLayer(layer, context);
-    running.set(digest, result);
-    result.catch((error) => failed.abort(error));
-    return result;
-  });
+  const jobs = startLayers({ source, target, options: { ...options, signal }, work, packing });
+  for (const { report } of jobs) report.catch((error) => failed.abort(error));
   try {
-    return await Promise.all(results);
+    const packed = await Promise.all(jobs.map((job) => job.packed));
+    // The last blobs are still on their way to the target meanwhile.
+    const image = assembleImage(packed, partsOf(source, options), options);
+    const layers = await Promise.all(jobs.map((job) => job.report));
+    const bootstrap = await publishImage(image, target, signal);
+    return {
+      sourceDigest: source.image.descriptor.digest,
+      targetDigest: image.manifest.descriptor.digest,
+      copied: false,
+      layers,
+      bootstrap,
+      ...totals(layers, bootstrap),
+      seconds: secondsSince(start),
+    };
+  } catch (error) {
+    failed.abort(error);
+    throw error;
   } finally {
-    await Promise.allSettled(results);
+    await Promise.allSettled(jobs.map((job) => job.report));
   }
+}
+
+function partsOf({ image, reference }: Source, options: ConvertOptions) {
+  const { manifest, config, descriptor } = image;
+  return {
+    family: options.family ?? "oci",
+    config,
+    source: { digest: descriptor.digest, ...(reference === undefined ? {} : { reference }) },
+    ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),
+  };
+}
+
+interface LayerJob {
+  readonly packed: Promise<PackedLayer>;
+  /** When the blob is in the target. */
+  readonly report: Promise<LayerReport>;
+}
+
+/** One job a layer of the manifest; a layer that occurs twice has one job. */
+function startLayers(context: LayerContext): readonly LayerJob[] {
+  const running = new Map<Digest, LayerJob>();
+  return context.source.image.layers.map((layer) => {
+    const { digest } = layer.descriptor;
+    const job = running.get(digest) ?? startLayer(layer, context);
+    running.set(digest, job);
+    return job;
+  });
 }
 
 function assertReadable({ descriptor }: Layer): void {
@@ -113,41 +114,48 @@ interface LayerContext {
   readonly packing: PackingThreads;
 }
 
-async function convertLayer({ descriptor: layer, diffId }: Layer, context: LayerContext): Promise<Converted> {
-  const { source, target, options, work, packing } = context;
+function startLayer({ descriptor, diffId }: Layer, context: LayerContext): LayerJob {
+  const { source, options, work, packing } = context;
   const { compressor, digester, chunkSize, signal } = options;
-  const hex = digestHex(layer.digest);
-  const task = (options.progress ?? silent).task(`layer ${hex.slice(0, 12)}`, layer.size);
+  const hex = digestHex(descriptor.digest);
+  const task = (options.progress ?? silent).task(`layer ${hex.slice(0, 12)}`, descriptor.size);
   let start = performance.now();
-  const packed = await packing.pack({
+  const packed = packing.pack({
     compressor,
     digester,
     chunkSize,
     signal,
     diffId,
     path: work.file(hex),
-    what: `layer "${layer.digest}"`,
+    what: `layer "${descriptor.digest}"`,
     open: () => {
       start = performance.now();
-      return source.store.fetch(layer, { signal });
+      return source.store.fetch(descriptor, { signal });
     },
     onProgress: (bytes) => task.advance(bytes),
   });
-  const packSeconds = secondsSince(start);
-  start = performance.now();
-  const pushed = await pushBlob(target, packed, signal);
-  task.finish(pushed ? "done" : "already there");
-  const report: LayerReport = {
-    sourceDigest: layer.digest,
-    sourceSize: layer.size,
-    tarSize: packed.tarSize,
-    entries: packed.entries,
-    chunks: packed.file.info?.chunkCount ?? 0,
-    digest: packed.file.digest,
-    size: packed.file.size,
-    pushed,
-    packSeconds,
-    pushSeconds: secondsSince(start),
+  const report = packed.then(async (layer) => {
+    const packSeconds = secondsSince(start);
+    const pushStart = performance.now();
+    const pushed = await pushBlob(context.target, layer, signal);
+    task.finish(pushed ? "done" : "already there");
+    const times = { packSeconds, pushSeconds: secondsSince(pushStart) };
+    return { ...reportOf(descriptor, layer), pushed, ...times };
+  });
+  return { packed, report };
+}
+
+function reportOf(
+  source: Descriptor,
+  { tarSize, entries, file }: PackedLayer,
+): Omit<LayerReport, "pushed" | "packSeconds" | "pushSeconds"> {
+  return {
+    sourceDigest: source.digest,
+    sourceSize: source.size,
+    tarSize,
+    entries,
+    chunks: file.info?.chunkCount ?? 0,
+    digest: file.digest,
+    size: file.size,
   };
-  return { layer: packed, report };
 }

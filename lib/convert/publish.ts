@@ -4,18 +4,20 @@
  *
  * @module
  */
-import { open, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import type { ImageStore } from "../content/content.ts";
-import { streamRange } from "../content/files.ts";
+import { streamFile } from "../content/files.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
-import { type BootstrapFile, bootstrapLayer } from "./bootstrap-layer.ts";
+import { type BootstrapFile, type BootstrapLayer, bootstrapLayer } from "./bootstrap-layer.ts";
 import {
   blobDescriptor,
   bootstrapDescriptor,
   type ConvertedParts,
   convertedConfig,
   convertedManifest,
+  type Document,
+  type MediaFamily,
 } from "./manifest.ts";
 import { type MergeOptions, mergeIntoBootstrap } from "./merge.ts";
 import type { PackedContent } from "./pack-layer.ts";
@@ -31,12 +33,12 @@ export interface Target {
 export async function pushOnce(
   store: ImageStore,
   descriptor: Descriptor,
-  body: () => ReadableStream<Uint8Array> | Promise<ReadableStream<Uint8Array>>,
+  body: () => ReadableStream<Uint8Array>,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const options = signal === undefined ? {} : { signal };
   if (await store.has(descriptor, options)) return false;
-  await store.push(descriptor, await body(), options);
+  await store.push(descriptor, body(), options);
   return true;
 }
 
@@ -47,61 +49,50 @@ export async function pushBlob(
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const { path, size } = layer.file;
-  const body = async (): Promise<ReadableStream<Uint8Array>> =>
-    streamRange(await open(path, "r"), { start: 0, end: size }, path, {
-      close: true,
-      ...(signal === undefined ? {} : { signal }),
-    });
+  const body = (): ReadableStream<Uint8Array> => streamFile(path, { start: 0, end: size }, signal);
   const pushed = await pushOnce(target.store, blobDescriptor(layer.file), body, signal);
   await rm(path, { force: true });
   return pushed;
 }
 
-export interface PublishOptions extends MergeOptions {
-  readonly signal?: AbortSignal;
+/** Everything of a converted image but its blobs. */
+export interface AssembledImage {
+  readonly family: MediaFamily;
+  readonly bootstrap: BootstrapLayer;
+  /** Bytes of `image.boot`. */
+  readonly bootstrapSize: number;
+  readonly config: Document;
+  readonly manifest: Document;
 }
 
-export interface Published {
-  readonly manifest: Descriptor;
-  readonly bootstrap: BootstrapReport;
-}
-
-/**
- * The rest of an image whose blobs are in the target.
- *
- * @param layers one a source layer, lowest first; the same one may occur twice
- */
-export async function publishImage(
+/** @param layers one a source layer, lowest first; the same one may occur twice */
+export function assembleImage(
   layers: readonly PackedContent[],
   parts: Omit<ConvertedParts, "blobs" | "bootstrap">,
-  target: Target,
-  options: PublishOptions,
-): Promise<Published> {
-  const { signal } = options;
-  const { store } = target;
+  options: MergeOptions,
+): AssembledImage {
   const image = mergeIntoBootstrap(layers, options);
   const bootstrap = bootstrapLayer(image, chunkInfoFiles(layers));
   const whole: ConvertedParts = { ...parts, blobs: layers.map((layer) => layer.file), bootstrap };
   const config = convertedConfig(whole);
   const manifest = convertedManifest(whole, config.descriptor);
-  const pushed = await pushOnce(
-    store,
-    bootstrapDescriptor(bootstrap, parts.family),
-    () => streamOf(bootstrap.bytes),
-    signal,
-  );
-  await pushOnce(store, config.descriptor, () => streamOf(config.bytes), signal);
-  await pushOnce(store, manifest.descriptor, () => streamOf(manifest.bytes), signal);
-  await store.tag(manifest.descriptor, target.reference, signal === undefined ? {} : { signal });
-  return {
-    manifest: manifest.descriptor,
-    bootstrap: {
-      digest: bootstrap.digest,
-      size: bootstrap.bytes.byteLength,
-      uncompressedSize: image.byteLength,
-      pushed,
-    },
-  };
+  return { family: parts.family, bootstrap, bootstrapSize: image.byteLength, config, manifest };
+}
+
+/** Sends all the rest, the name last. The blobs are in the target already. */
+export async function publishImage(
+  image: AssembledImage,
+  target: Target,
+  signal: AbortSignal | undefined,
+): Promise<BootstrapReport> {
+  const { store, reference } = target;
+  const { bootstrap, config, manifest } = image;
+  const layer = bootstrapDescriptor(bootstrap, image.family);
+  const pushed = await pushOnce(store, layer, () => streamOf(bootstrap.bytes), signal);
+  for (const { descriptor, bytes } of [config, manifest])
+    await pushOnce(store, descriptor, () => streamOf(bytes), signal);
+  await store.tag(manifest.descriptor, reference, signal === undefined ? {} : { signal });
+  return { digest: layer.digest, size: layer.size, uncompressedSize: image.bootstrapSize, pushed };
 }
 
 function chunkInfoFiles(layers: readonly PackedContent[]): BootstrapFile[] {
