@@ -1,9 +1,11 @@
 /**
- * `nydus-tool pull`: an image into containerd, without its data if it is a Nydus image.
+ * `nydus-tool pull`: an image into containerd, without its data if it is a Nydus image; or a copy to another place.
  *
  * @module
  */
 import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
+import { copyImage } from "../lib/image/copy.ts";
+import { loadImage } from "../lib/image/load.ts";
 import { openStore } from "../lib/image/open.ts";
 import { parsePlatform } from "../lib/oci/platform.ts";
 import { type PullReport, pullImage, pullReference } from "../lib/snapshot/pull.ts";
@@ -14,9 +16,9 @@ const DEFAULT_SNAPSHOTTER = "nydus";
 
 export const pull: Command = {
   name: "pull",
-  summary: "Pull an image into containerd, lazily if it is a Nydus image",
-  operands: "IMAGE",
-  arity: [1, 1],
+  summary: "Pull an image into containerd, lazily if it is a Nydus image; with a TARGET, copy it there",
+  operands: "IMAGE [TARGET]",
+  arity: [1, 2],
   flags: {
     "containerd-address": {
       type: "string",
@@ -43,8 +45,10 @@ export const pull: Command = {
     ["nydus-tool pull registry.example/app:nydus", "then: ctr run --snapshotter nydus ... or nerdctl"],
     ["nydus-tool pull --namespace k8s.io registry.example/app:nydus", "for the pods of this node"],
     ["nydus-tool pull --snapshotter overlayfs docker.io/library/debian:12", "an ordinary image, anywhere"],
+    ["nydus-tool pull registry.example/app:nydus oci:./app:nydus", "all of it, into a local layout"],
   ],
   async run(args, context) {
+    if (args.operands.length > 1) return await copyTo(args.operand(1), args, context);
     const report = await pullIntoContainerd(args, context);
     if (args.boolean("json")) context.print(JSON.stringify(report, undefined, 2));
     else for (const line of summary(report)) context.print(line);
@@ -72,6 +76,25 @@ async function pullIntoContainerd(args: Arguments, context: Context): Promise<Pu
     log,
     signal,
   });
+}
+
+/** As it is: the whole index, or with `--platform` one image of it. */
+async function copyTo(target: string, args: Arguments, context: Context): Promise<void> {
+  const { signal, print } = context;
+  const access = { plainHttp: args.boolean("plain-http"), insecure: args.boolean("insecure"), signal };
+  const source = await openStore(args.operand(0), access);
+  await using from = source.store;
+  const { store, reference } = await openStore(target, { ...access, create: true });
+  await using to = store;
+  const platform = args.string("platform");
+  const root =
+    platform === undefined
+      ? await from.resolve(source.reference, { signal })
+      : (await loadImage(from, source.reference, { platform: parsePlatform(platform), signal })).descriptor;
+  const report = await copyImage(from, root, to, reference, { signal, progress: context.progress() });
+  if (args.boolean("json")) return print(JSON.stringify({ ...report, target }, undefined, 2));
+  print(`copied ${args.operand(0)} to ${target} (${root.digest})`);
+  print(`sent ${report.blobs} blobs, ${formatBytes(report.bytes)}; ${report.skipped} were there`);
 }
 
 function summary(report: PullReport): string[] {

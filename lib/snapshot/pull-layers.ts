@@ -61,6 +61,7 @@ export async function unpackLayers(request: UnpackRequest): Promise<readonly Lay
     await downloads.startMissing();
     const reports: LayerReport[] = [];
     for (const [i, layer] of image.layers.entries()) {
+      either.throwIfAborted();
       const chainId = chain[i];
       if (chainId === undefined) throw new NydusError("internal", "Cannot unpack: a chain ID is missing");
       reports.push(
@@ -99,8 +100,8 @@ async function unpackLayer(request: UnpackRequest, step: Step, downloads: Downlo
     const applied = await applyLayer(client, descriptor, prepared.mounts, options);
     if (applied !== diffId)
       throw corrupt(`Cannot unpack layer "${digest}": its diff id is ${applied}, the config says ${diffId}`);
-    await commit(snapshots, step.chainId, prepared.key, { labels, ...options });
-    await content.setLabels(digest, { "containerd.io/uncompressed": diffId }, options);
+    await commit(snapshots, step.chainId, prepared.key, labels);
+    await content.setLabels(digest, { "containerd.io/uncompressed": diffId });
     return { digest, size, state: "unpacked", fetched };
   } catch (error) {
     // No signal: an interrupted pull cleans up too.
@@ -111,20 +112,22 @@ async function unpackLayer(request: UnpackRequest, step: Step, downloads: Downlo
   }
 }
 
-/** Undefined when the snapshotter has the layer, or took it without its data. */
+/**
+ * Undefined when the snapshotter has the layer, or took it without its data. Takes no signal: a call that is cut off
+ * between containerd and its snapshotter leaves a snapshot that containerd does not know.
+ */
 async function prepare(
-  { snapshots, signal }: UnpackRequest,
+  { snapshots }: UnpackRequest,
   { chainId, parent }: Step,
   labels: Labels,
 ): Promise<{ readonly key: string; readonly mounts: readonly Mount[] } | undefined> {
-  const options = signal === undefined ? {} : { signal };
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const key = `extract-${Date.now()}-${randomUUID().slice(0, 8)} ${chainId}`;
     try {
-      return { key, mounts: await snapshots.prepare(key, parent, { labels, ...options }) };
+      return { key, mounts: await snapshots.prepare(key, parent, { labels }) };
     } catch (error) {
       if (!isCode(error, "exists")) throw error;
-      if ((await snapshots.stat(chainId, options)) !== undefined) return undefined;
+      if ((await snapshots.stat(chainId)) !== undefined) return undefined;
     }
   }
   throw new NydusError(
@@ -133,15 +136,15 @@ async function prepare(
   );
 }
 
-/** Somebody else may have unpacked the same layer meanwhile. */
+/** Somebody else may have unpacked the same layer meanwhile. No signal, for the same reason. */
 async function commit(
   snapshots: SnapshotsClient,
   chainId: string,
   key: string,
-  options: { readonly labels: Labels; readonly signal?: AbortSignal },
+  labels: Labels,
 ): Promise<void> {
   try {
-    await snapshots.commit(chainId, key, options);
+    await snapshots.commit(chainId, key, { labels });
   } catch (error) {
     if (!isCode(error, "exists")) throw error;
     await snapshots.remove(key);

@@ -7,6 +7,7 @@
  * @module
  */
 import type { Digest } from "../base/digest.ts";
+import { toNydusError } from "../base/error.ts";
 import { type Logger, quietLogger } from "../base/log.ts";
 import { type Progress, silent } from "../base/progress.ts";
 import { chainIds } from "../containerd/chain-id.ts";
@@ -58,12 +59,17 @@ const GC = {
 } as const;
 
 export async function pullImage(request: PullRequest): Promise<PullReport> {
-  const { store, reference, client, platform, signal } = request;
-  const image = await loadImage(store, reference.digest ?? reference.tag, {
-    ...(platform === undefined ? {} : { platform }),
-    ...(signal === undefined ? {} : { signal }),
-  });
-  return withLease(client, (leased) => pullUnderLease(request, image, leased), signalOf(request));
+  const { store, reference, client, platform } = request;
+  const signal = signalOf(request);
+  try {
+    const image = await loadImage(store, reference.digest ?? reference.tag, {
+      ...(platform === undefined ? {} : { platform }),
+      ...signal,
+    });
+    return await withLease(client, (leased) => pullUnderLease(request, image, leased), signal);
+  } catch (error) {
+    throw toNydusError(error, `pull "${formatReference(reference)}"`);
+  }
 }
 
 async function pullUnderLease(
@@ -92,7 +98,7 @@ async function pullUnderLease(
     labels: source,
   });
   if (chainId !== "")
-    await content.setLabels(manifest.config.digest, { [GC.snapshot(snapshotter)]: chainId }, signal);
+    await content.setLabels(manifest.config.digest, { [GC.snapshot(snapshotter)]: chainId });
   await new ImageRecords(client).put({ name, target: descriptor, labels: {} }, signal);
   return {
     image: name,
