@@ -116,10 +116,11 @@ export function sampleTree(): Sample {
   const linked = blobs.file(5000, {
     attributes: attributes({ mode: 0o4755, mtime: -3, mtimeNs: 999_999_999 }),
   });
-  const capability = Uint8Array.of(1, 0, 0, 2, 0x0a, 0xff);
+  const capability = Uint8Array.of(1, 0, 0, 2, 0x0a, 4, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0);
   const xattrs = new Map([
     [b("user.note"), new Uint8Array()],
     [b("security.capability"), capability],
+    [b("trusted.binary"), Uint8Array.of(0, 0x0a, 0xff, 0x80)],
     [b("system.posix_acl_access"), new Uint8Array(28)],
   ]);
   const many = directory(attributes({ mode: 0o1777, xattrs }));
