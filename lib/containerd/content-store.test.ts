@@ -1,13 +1,15 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { mkdtemp } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Containerd, startContainerd } from "../../tests/support/containerd.ts";
 import { type Digest, digestOf } from "../base/digest.ts";
+import { type StoreUnderTest, testBlobStore } from "../content/contract.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { ContainerdClient } from "./client.ts";
 import { ContentStore } from "./content-store.ts";
+import { Leases } from "./gen/leases_pb.ts";
 import { ImageRecords } from "./images.ts";
 import { withLease } from "./leases.ts";
 
@@ -24,6 +26,19 @@ beforeAll(async () => {
 afterAll(async () => {
   await client[Symbol.asyncDispose]();
   await daemon[Symbol.asyncDispose]();
+});
+
+testBlobStore("ContentStore", async (): Promise<StoreUnderTest> => {
+  const own = new ContainerdClient({ address: daemon.address, namespace: "contract" });
+  const { lease } = await own.service(Leases).create({ id: randomUUID() });
+  const id = lease?.id ?? "";
+  return {
+    store: new ContentStore(own.underLease(id)),
+    async [Symbol.asyncDispose]() {
+      await own.service(Leases).delete({ id, sync: true }); // and everything that was stored goes
+      await own[Symbol.asyncDispose]();
+    },
+  };
 });
 
 /** Labelled as a root, or the next collection would take it. */

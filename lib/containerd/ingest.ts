@@ -7,6 +7,7 @@
 import { randomUUID } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { isCode, NydusError } from "../base/error.ts";
+import { abortable } from "../content/abortable.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { ContainerdClient } from "./client.ts";
 import {
@@ -85,7 +86,7 @@ async function send(
   try {
     ask({ ...common, action: WriteAction.STAT });
     await answer();
-    for await (const piece of pieces(await open())) {
+    for await (const piece of pieces(abortable(await open(), stop))) {
       ask({ ...common, action: WriteAction.WRITE, offset: BigInt(offset), data: piece });
       offset += piece.byteLength;
       sent?.(piece.byteLength);
