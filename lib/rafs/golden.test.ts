@@ -5,9 +5,9 @@ import { type ByteString, byteStringOf } from "../base/byte-string.ts";
 import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
 import { checkBootstrap } from "./check.ts";
 import { chunkMaps } from "./chunk-maps.ts";
-import { goldenBootstrap } from "./golden.test-support.ts";
 import { inodeSize } from "./inode.ts";
 import { hasXattrs } from "./inode-reader.ts";
+import { bootstrapOf } from "./oci-layout.test-support.ts";
 import type { Region } from "./superblock.ts";
 import { readTree } from "./tree-reader.ts";
 import { writeBootstrap } from "./writer.ts";
@@ -21,6 +21,10 @@ const IMAGES: readonly (readonly [image: string, prefetch: readonly string[]])[]
   ["v6-prefetch", ["/bin", "/usr/lib/mod000.py"]],
 ];
 const DIRECT: readonly string[] = ["v6-sha256", "v6-dict", "v6-chunk4k", "v6-chunk16m"];
+
+function goldenBootstrap(name: string): Promise<Uint8Array> {
+  return bootstrapOf(golden("images", name));
+}
 
 function rewritten(image: Bootstrap, prefetch: readonly string[]): Uint8Array {
   const { chunkSize, compressor, digester } = image.superblock;

@@ -1,10 +1,9 @@
 /**
- * Bootstraps that the reference tools wrote.
+ * Layers and bootstraps of images in OCI layouts: those that the reference tools wrote.
  *
  * @module
  */
 import { readFileSync } from "node:fs";
-import { golden } from "../../tests/support/golden.ts";
 import { readTar } from "../tar/reader.ts";
 
 interface Json {
@@ -12,23 +11,23 @@ interface Json {
   readonly layers: readonly { readonly digest: string }[];
 }
 
-/** `image/image.boot` of an image's last layer. */
-export async function goldenBootstrap(image: string): Promise<Uint8Array> {
-  const layers = goldenLayers("images", image);
+/** `image/image.boot` of the last layer of the image in an OCI layout. */
+export async function bootstrapOf(layout: string): Promise<Uint8Array> {
+  const layers = layersOf(layout);
   for await (const { path, body } of readTar(pieces(layers.at(-1) ?? new Uint8Array()))) {
     if (path !== "image/image.boot") continue;
     const parts: Uint8Array[] = [];
     for await (const part of body) parts.push(part);
     return Buffer.concat(parts);
   }
-  throw new Error(`${image} has no bootstrap`);
+  throw new Error(`${layout} has no bootstrap`);
 }
 
 /** The decompressed layers of an OCI layout. */
-export function goldenLayers(...names: string[]): Uint8Array[] {
-  const blob = (digest: string): Buffer => readFileSync(golden(...names, "blobs", digest.replace(":", "/")));
+export function layersOf(layout: string): Uint8Array[] {
+  const blob = (digest: string): Buffer => readFileSync(`${layout}/blobs/${digest.replace(":", "/")}`);
   const json = (bytes: Buffer): Json => JSON.parse(bytes.toString());
-  const index = json(readFileSync(golden(...names, "index.json")));
+  const index = json(readFileSync(`${layout}/index.json`));
   const manifest = json(blob(index.manifests[0]?.digest ?? ""));
   return manifest.layers.map(({ digest }) => {
     const bytes = blob(digest);
