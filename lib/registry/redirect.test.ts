@@ -144,6 +144,30 @@ test("RegistryStore.fetch() fails with corrupt when the blob ends inside the ran
   expect(objects.seen).toHaveLength(1);
 });
 
+test("RegistryStore.fetch() remembers addresses for one method only, as signatures do", async () => {
+  objects.answer = (request) =>
+    request.url.endsWith(`s3cret-${request.method === "HEAD" ? 1 : 2}`)
+      ? ranged(request)
+      : new Response(null, { status: 403 });
+  for (let i = 0; i < 3; i++) {
+    expect(await store.has(BLOB)).toBe(true);
+    await read(RANGE);
+  }
+  expect(objects.seen.map(({ method }) => method)).toEqual(["HEAD", "GET", "HEAD", "GET", "HEAD", "GET"]);
+});
+
+test("RegistryStore.fetch() is content with a whole blob whose connection hangs at the end", async () => {
+  objects.answer = () =>
+    new Response(new ReadableStream<Uint8Array>({ start: (out) => out.enqueue(new Uint8Array(BYTES)) }));
+  store = new RegistryStore(`${registry.host}/a`, {
+    credentials: { username: "me", password: "pässword" },
+    idleTimeout: 50,
+    retry: { sleep: async () => {} },
+  });
+  expect(Buffer.compare(await read(), BYTES)).toBe(0);
+  expect(objects.seen).toHaveLength(1);
+});
+
 test("RegistryStore.fetch() gives the range and no more when a body never ends", async () => {
   let cancelled = false;
   objects.answer = () => {
@@ -158,4 +182,5 @@ test("RegistryStore.fetch() gives the range and no more when a body never ends",
   };
   expect(Buffer.compare(await read(RANGE), BYTES.subarray(10, 20_010))).toBe(0);
   await expect.poll(() => cancelled).toBe(true);
-});
+  // Far below the time limit for silence, which is not what must end it.
+}, 5_000);
