@@ -1,9 +1,10 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { quietLogger } from "../lib/base/log.ts";
 import { silent } from "../lib/base/progress.ts";
+import { OciArchive } from "../lib/content/oci-archive.ts";
 import { OciLayout } from "../lib/content/oci-layout.ts";
 import type { ConvertReport } from "../lib/convert/report.ts";
 import { readConverted } from "../tests/support/converted-image.ts";
@@ -63,6 +64,17 @@ test("convert copies an image that is Nydus already, and says so", async () => {
   expect(said).toContain("is a copy: the source is a Nydus image already");
   const { image } = await readConverted(await OciLayout.open(join(directory, "second")), "t");
   expect(image.descriptor.digest).toBe(report.targetDigest);
+});
+
+test("convert writes archives, reads them, and copies between them", async () => {
+  const archive = (name: string): string => `oci-archive:${join(directory, name)}:t`;
+  const report: ConvertReport = JSON.parse(await run("--json", `oci:${await layout()}`, archive("a.tar")));
+  const copy: ConvertReport = JSON.parse(await run("--json", archive("a.tar"), archive("b.tar")));
+  expect(copy).toMatchObject({ copied: true, targetDigest: report.targetDigest });
+  await using store = await OciArchive.open(join(directory, "b.tar"));
+  const { entries } = await readConverted(store, "t");
+  expect(entries.map(({ path }) => path)).toEqual(["/", "/hello"]);
+  expect((await readdir(directory)).sort()).toEqual(["a.tar", "b.tar", "source"]);
 });
 
 test("convert takes formats, and a list of what to prefetch", async () => {

@@ -29,19 +29,20 @@ export interface ConvertRequest extends ConvertOptions {
   readonly insecure?: boolean;
 }
 
+/** The stores are closed when the work is done, so it is awaited here: closing an archive writes it. */
 export async function convert(request: ConvertRequest): Promise<ConvertReport> {
   assertChunkSize(request.chunkSize);
   const { source, target } = request;
   if (source.startsWith(DIRECTORY)) {
     await using to = await open(request, target, true);
-    return convertDirectory(source.slice(DIRECTORY.length), to, request);
+    return await convertDirectory(source.slice(DIRECTORY.length), to, request);
   }
   await using from = await open(request, source, false);
   const image = await loadImage(from.store, from.reference, request);
   await using to = await open(request, target, true);
-  if (isNydusImage(image.manifest)) return copyImage(from.store, image, to, request.signal);
+  if (isNydusImage(image.manifest)) return await copyImage(from.store, image, to, request.signal);
   const reference = LOCAL.test(source) ? {} : { reference: source.replace(/^docker:\/\//, "") };
-  return convertImage({ store: from.store, image, ...reference }, to, request);
+  return await convertImage({ store: from.store, image, ...reference }, to, request);
 }
 
 async function open(
