@@ -34,7 +34,7 @@ export interface MountReport {
 
 export class Workspace implements AsyncDisposable {
   readonly directory: string;
-  readonly #cleanups: (() => Promise<unknown>)[] = [];
+  readonly #cleanups: (() => PromiseLike<unknown>)[] = [];
 
   constructor(directory: string) {
     this.directory = directory;
@@ -45,7 +45,7 @@ export class Workspace implements AsyncDisposable {
   }
 
   /** Runs before the directory goes; the last one first. */
-  defer(cleanup: () => Promise<unknown>): void {
+  defer(cleanup: () => PromiseLike<unknown>): void {
     this.#cleanups.push(cleanup);
   }
 
@@ -101,7 +101,8 @@ export class Workspace implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const cleanup of this.#cleanups.splice(0).reverse()) await cleanup().catch(() => {});
+    for (const cleanup of this.#cleanups.splice(0).reverse())
+      await Promise.resolve(cleanup()).catch(() => {});
     await umountAllUnder(this.directory);
     const ended = async (): Promise<boolean> => (await this.processes()).length === 0;
     await waitFor("processes to end with their mounts", ended, { seconds: 5 }).catch(async () => {

@@ -1,0 +1,197 @@
+/**
+ * The whole path on real parts: an ordinary image is pushed to Debian's docker-registry, converted there, pulled by
+ * containerd without its data, and containers run from it while their files arrive.
+ *
+ * The tests build on each other, in order: each says what holds at that point of the story.
+ */
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
+import { startDockerRegistry } from "./support/docker-registry.ts";
+import { closureOf, pythonFiles, shellFiles, tarOfMachine } from "./support/machine-files.ts";
+import { writeLayout } from "./support/oci-layout.ts";
+import { run, type Service, waitFor } from "./support/process.ts";
+import { Random } from "./support/random.ts";
+import { type TarItem, tarOf } from "./support/tar-builder.ts";
+import { openWorkspace, type Workspace } from "./support/workspace.ts";
+
+const MIB = 1024 * 1024;
+const SCRIPT = "import json, decimal; print(json.dumps({'sum': str(decimal.Decimal(19) + 23)}))";
+const HELLO = '{"sum": "42"}';
+
+/** Layers: a shell, Python, then an application that changes something of each and brings data that nobody reads. */
+async function applicationLayers(): Promise<Uint8Array[]> {
+  const random = new Random(7);
+  const unread: TarItem[] = Array.from({ length: 12 }, (_, i) => ({
+    path: `srv/unread-${i}`,
+    type: "file",
+    data: random.noise(2 * MIB),
+  }));
+  const application: TarItem[] = [
+    { path: "app/main.py", type: "file", data: Buffer.from(`${SCRIPT}\n`) },
+    { path: "app/sum", type: "symlink", target: "main.py" },
+    { path: "usr/bin/.wh.env", type: "file" },
+    { path: "tmp/", type: "dir", mode: 0o1777 },
+    ...["proc/", "sys/", "dev/", "etc/"].map((path): TarItem => ({ path, type: "dir", mode: 0o755 })),
+  ];
+  const shell = await tarOfMachine([...(await shellFiles()), ...(await closureOf("/bin/touch"))]);
+  const python = await tarOfMachine(await pythonFiles());
+  return [shell, python, tarOf([...application, ...unread])];
+}
+
+describe("an image that was not downloaded", () => {
+  let place: Workspace;
+  let containerd: Containerd;
+  let proxy: CountingProxy;
+  let snapshotter: Service;
+  let imageBytes = 0;
+  let plain: string;
+  let lazy: string;
+
+  const ctr = (...args: string[]) => containerd.ctr(args);
+  const start = (id: string, reference: string, ...command: string[]) =>
+    ctr("run", "--rm", "--snapshotter", "nydus", reference, id, ...command);
+  const pull = (reference: string) =>
+    place.tool(["pull", "--containerd-address", containerd.address, "--snapshotter", "nydus", reference]);
+  const snapshots = async () =>
+    (await ctr("snapshots", "--snapshotter", "nydus", "ls")).stdout.trim().split("\n").slice(1);
+  const startSnapshotter = async () => {
+    snapshotter = place.start("snapshotter", [
+      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
+      ...["--containerd-address", containerd.address, "--run-dir", place.path("run")],
+      ...["--status", `unix:${place.path("status.sock")}`],
+    ]);
+    const printed = (await place.log("snapshotter")).length;
+    const serving = async () => (await place.log("snapshotter")).slice(printed).includes("status at");
+    await waitFor("the snapshotter", serving, { service: snapshotter });
+  };
+
+  beforeAll(async () => {
+    place = await openWorkspace();
+    const registry = await startDockerRegistry(place.path("registry"));
+    place.defer(() => registry[Symbol.asyncDispose]());
+    const layout = await writeLayout(place.path("source"), await applicationLayers(), {
+      config: { Cmd: ["/usr/bin/python3", "-S", "/app/main.py"], Env: ["PATH=/usr/bin:/bin"] },
+    });
+    imageBytes = layout.layers.reduce((total, layer) => total + layer.size, 0);
+    expect(imageBytes).toBeGreaterThan(30e6);
+    await run("skopeo", [
+      "copy",
+      "--dest-tls-verify=false",
+      `oci:${place.path("source")}:t`,
+      `docker://${registry.host}/app:1`,
+    ]);
+    await place.tool(["convert", `${registry.host}/app:1`, `${registry.host}/app:1-nydus`]);
+
+    proxy = startCountingProxy(registry.host);
+    plain = `${proxy.host}/app:1`;
+    lazy = `${proxy.host}/app:1-nydus`;
+    containerd = await startContainerd({
+      directory: place.path("c"),
+      snapshotters: { nydus: place.path("s.sock") },
+    });
+    await startSnapshotter();
+  }, 300_000);
+
+  afterAll(async () => {
+    await containerd?.[Symbol.asyncDispose]();
+    await place[Symbol.asyncDispose]();
+    await proxy?.[Symbol.asyncDispose]();
+  });
+
+  test("pull fetches the manifest, the config and the bootstrap", async () => {
+    const { stdout } = await pull(lazy);
+    expect(stdout).toContain("Nydus image");
+    expect(proxy.blobBytes()).toBeLessThan(imageBytes / 50);
+    expect((await ctr("images", "ls")).stdout).toContain(lazy);
+  });
+
+  test("a container runs while less than a third of the image arrives", async () => {
+    expect((await start("first", lazy)).stdout.trim()).toBe(HELLO);
+    expect(proxy.blobBytes()).toBeGreaterThan(0);
+    expect(proxy.blobBytes()).toBeLessThan(imageBytes / 3);
+  });
+
+  test("a second container starts without any request", async () => {
+    await writeFile("/proc/sys/vm/drop_caches", "3");
+    proxy.reset();
+    expect((await start("second", lazy)).stdout.trim()).toBe(HELLO);
+    expect(proxy.requests).toEqual([]);
+  });
+
+  test("several containers share the image and write apart from each other", async () => {
+    const ids = ["a", "b", "c", "d"];
+    const script =
+      "test ! -e /usr/bin/env && echo $0 > /app/mine && cat /app/mine && exec python3 -S /app/sum";
+    const outputs = await Promise.all(ids.map((id) => start(id, lazy, "/bin/sh", "-ec", script, id)));
+    expect(outputs.map(({ stdout }) => stdout.trim().split("\n"))).toEqual(ids.map((id) => [id, HELLO]));
+    const { stdout } = await start("after", lazy, "/bin/ls", "/app");
+    expect(stdout.trim().split(/\s+/)).toEqual(["main.py", "sum"]);
+  });
+
+  test("a container shows every file of the image", async () => {
+    const listing = 'cd / && for f in srv/* app/* usr/bin/*; do sha256sum "$f"; done';
+    const seen = (await start("all", lazy, "/bin/sh", "-ec", listing)).stdout;
+    await mkdir(place.path("bundle"));
+    await run("umoci", ["unpack", "--image", `${place.path("source")}:t`, place.path("bundle")]);
+    const wanted = await run("sh", ["-ec", listing.replace("cd / ", `cd ${place.path("bundle/rootfs")} `)]);
+    expect(seen).toBe(wanted.stdout);
+    expect(seen.split("\n").length).toBeGreaterThan(20);
+  });
+
+  test("a running container survives a restart of the snapshotter", async () => {
+    await ctr("run", "--detach", "--snapshotter", "nydus", lazy, "long", "/bin/sleep", "600");
+    const { stdout } = await place.tool(["status", "--address", `unix:${place.path("status.sock")}`]);
+    expect(stdout).toContain(lazy);
+    await snapshotter.stop();
+    await startSnapshotter();
+    await writeFile("/proc/sys/vm/drop_caches", "3");
+    const inside = await ctr(
+      "task",
+      "exec",
+      "--exec-id",
+      "x",
+      "long",
+      "/usr/bin/python3",
+      "-S",
+      "/app/main.py",
+    );
+    expect(inside.stdout.trim()).toBe(HELLO);
+    // containerd backs off for a moment when it found nobody behind the socket.
+    await waitFor("containerd to dial again", () =>
+      snapshots().then(
+        (found) => found.length > 0,
+        () => false,
+      ),
+    );
+    expect((await start("fresh", lazy)).stdout.trim()).toBe(HELLO);
+    await ctr("task", "kill", "--signal", "SIGKILL", "long");
+    await expect
+      .poll(async () => (await ctr("task", "ls")).stdout, { timeout: 10_000 })
+      .toMatch(/long\s+\d+\s+STOPPED/);
+    await ctr("task", "rm", "long");
+    await ctr("container", "rm", "long");
+  });
+
+  test("an ordinary image runs on the same snapshotter, pulled by us or by ctr", async () => {
+    await pull(plain);
+    expect((await start("plain", plain)).stdout.trim()).toBe(HELLO);
+    await start("whiteout", plain, "/bin/sh", "-c", "test ! -e /usr/bin/env");
+    await ctr("image", "rm", "--sync", plain);
+    await ctr("image", "pull", "--plain-http", "--snapshotter", "nydus", plain);
+    expect((await start("by-ctr", plain)).stdout.trim()).toBe(HELLO);
+  });
+
+  test("removing images and containers leaves no snapshot, no mount and no process", async () => {
+    await ctr("image", "rm", "--sync", plain, lazy);
+    await expect.poll(snapshots, { timeout: 20_000 }).toEqual([]);
+    const overlays = () => place.mounts().filter((point) => !point.startsWith(place.path("c")));
+    await expect.poll(overlays, { timeout: 20_000 }).toEqual([]);
+    await snapshotter.stop();
+    const servers = async () => (await run("pgrep", ["-af", place.path("run")], { mayFail: true })).stdout;
+    await expect.poll(servers, { timeout: 10_000 }).toBe("");
+    expect(await readdir(place.path("run")).catch(() => [])).toEqual([]);
+    expect(await readdir(place.path("snapshots", "snapshots")).catch(() => [])).toEqual([]);
+  });
+});
