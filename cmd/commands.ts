@@ -1,4 +1,5 @@
 /** The verbs, one file each, in the order of `--help`. @module */
+import { check } from "./check.ts";
 import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
 import { mount } from "./mount.ts";
@@ -14,6 +15,7 @@ export const COMMANDS: readonly Command[] = [
   pull,
   mount,
   umount,
+  check,
   snapshotterServe,
   status,
   registryServe,

@@ -7,13 +7,17 @@
 import type { Bootstrap } from "./bootstrap.ts";
 import { type Report, TABLES } from "./check-report.ts";
 import { deviceSlot, SLOT_TABLE_OFFSET } from "./device-slot.ts";
-import { BLOCK_SIZE } from "./superblock.ts";
+import { BLOCK_SIZE, SUPERBLOCK_OFFSET, superblock as superblockRecord } from "./superblock.ts";
 
 export function checkDevices(image: Bootstrap, report: Report): void {
   const { blobs, mappedBlocks, superblock, bytes } = image;
   const total = blobs.reduce((sum, { uncompressedSize }) => sum + uncompressedSize, 0) / BLOCK_SIZE;
   if (superblock.blocks !== total && !(blobs.length === 0 && superblock.blocks === BLOCK_SIZE))
-    report.add(TABLES, 0, `the superblock counts ${superblock.blocks} blocks, the devices have ${total}`);
+    report.add(
+      TABLES,
+      SUPERBLOCK_OFFSET + superblockRecord.fields.blocks.offset,
+      `the superblock counts ${superblock.blocks} blocks, the devices have ${total}`,
+    );
   const ranges = blobs
     .map(({ uncompressedSize }, i) => ({
       i,

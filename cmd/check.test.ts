@@ -1,0 +1,72 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { quietLogger } from "../lib/base/log.ts";
+import { silent } from "../lib/base/progress.ts";
+import { sampleTree } from "../lib/rafs/sample-tree.test-support.ts";
+import { writeBootstrap } from "../lib/rafs/writer.ts";
+import { check } from "./check.ts";
+import { parseCommandLine } from "./command.ts";
+
+let dir: string;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), "check-"));
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function sample(damage?: (bytes: Uint8Array) => void): string {
+  const { root, blobs } = sampleTree();
+  const bytes = writeBootstrap(root, blobs.options);
+  damage?.(bytes);
+  const path = join(dir, "bootstrap");
+  writeFileSync(path, bytes);
+  return path;
+}
+
+async function run(...argv: string[]): Promise<{ lines: string[]; error: unknown }> {
+  const lines: string[] = [];
+  const context = {
+    log: quietLogger,
+    signal: new AbortController().signal,
+    progress: () => silent,
+    print: (line: string) => void lines.push(line),
+    env: {},
+  };
+  const error = await check.run(parseCommandLine(check, argv), context).catch((caught: unknown) => caught);
+  return { lines, error };
+}
+
+/** The superblock counts the blocks of all devices. */
+const wrongBlocks = (bytes: Uint8Array): void => void bytes.fill(0, 1024 + 36, 1024 + 40);
+
+test("check says nothing of a good bootstrap", async () => {
+  expect(await run(sample())).toEqual({ lines: [], error: undefined });
+});
+
+test("check prints what is wrong and fails with corrupt", async () => {
+  const path = sample(wrongBlocks);
+  const { lines, error } = await run(path);
+  expect(lines).toEqual([
+    expect.stringMatching(/^tables: the superblock counts 0 blocks, .* \(near byte \d+\)$/),
+  ]);
+  expect(error).toMatchObject({ code: "corrupt", message: `Cannot trust "${path}": 1 problem` });
+});
+
+test("check --json prints one object", async () => {
+  const path = sample(wrongBlocks);
+  const { lines, error } = await run("--json", path);
+  expect(lines.map((line) => JSON.parse(line))).toEqual([
+    { bootstrap: path, violations: [{ path: "", offset: 1060, message: expect.any(String) }] },
+  ]);
+  expect(error).toMatchObject({ code: "corrupt" });
+});
+
+test("check tells a kind of image that is not supported from damage", async () => {
+  const v5 = sample((bytes) => bytes.set([0x53, 0x46, 0x41, 0x52]));
+  expect((await run(v5)).error).toMatchObject({ code: "unsupported" });
+});
+
+test("check fails with not_found where there is nothing", async () => {
+  expect((await run(join(dir, "nothing"))).error).toMatchObject({ code: "not_found" });
+});
