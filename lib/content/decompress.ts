@@ -6,6 +6,7 @@
 import { Readable, type Transform } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { corrupt, NydusError } from "../base/error.ts";
+import { ZstdFrames } from "./zstd-frames.ts";
 
 /** Fewer, larger pieces: each costs a trip to the thread pool. Measured: 64 KiB takes twice as long. */
 const PIECE = 512 * 1024;
@@ -44,7 +45,8 @@ export async function* decompressed(
     const whole = withHead(head, pieces);
     if (kind === "tar") yield* whole;
     else if (kind === "gzip") yield* through(createGunzip({ chunkSize: PIECE }), whole, what);
-    else if (kind === "zstd") yield* through(createZstdDecompress({ chunkSize: PIECE }), whole, what);
+    else if (kind === "zstd")
+      yield* through(createZstdDecompress({ chunkSize: PIECE }), wholeFrames(whole, what), what);
     else
       throw new NydusError(
         "unsupported",
@@ -75,6 +77,16 @@ async function* withHead(
     if (done) return;
     yield value;
   }
+}
+
+/** The decompressor would take a cut stream as a short one. */
+async function* wholeFrames(source: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array> {
+  const frames = new ZstdFrames();
+  for await (const piece of source) {
+    frames.push(piece);
+    yield piece;
+  }
+  if (!frames.complete) throw corrupt(`Cannot decompress ${what}: unexpected end of file`);
 }
 
 async function* through(
