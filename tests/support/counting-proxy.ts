@@ -19,7 +19,7 @@ export interface CountingProxy extends AsyncDisposable {
   readonly host: string;
   /** In order of completion. */
   readonly requests: readonly SeenRequest[];
-  /** Forget what was seen so far. */
+  /** Forget what was asked so far, also what is not answered yet. */
   reset(): void;
   /** Bytes of blobs that were answered. */
   blobBytes(): number;
@@ -28,11 +28,13 @@ export interface CountingProxy extends AsyncDisposable {
 /** @param target "127.0.0.1:PORT" of the registry */
 export function startCountingProxy(target: string): CountingProxy {
   const requests: SeenRequest[] = [];
+  let resets = 0;
   const server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
     idleTimeout: 0,
     async fetch(request) {
+      const since = resets;
       const { pathname, search } = new URL(request.url);
       const answer = await fetch(`http://${target}${pathname}${search}`, {
         method: request.method,
@@ -41,13 +43,14 @@ export function startCountingProxy(target: string): CountingProxy {
         ...(request.body === null ? {} : { body: await request.arrayBuffer() }),
       });
       const body = await answer.bytes();
-      requests.push({
+      const seen: SeenRequest = {
         method: request.method,
         path: pathname,
         range: request.headers.get("range"),
         status: answer.status,
         bytes: request.method === "HEAD" ? 0 : body.byteLength,
-      });
+      };
+      if (since === resets) requests.push(seen);
       return new Response(request.method === "HEAD" ? null : body, {
         status: answer.status,
         headers: answer.headers,
@@ -57,7 +60,10 @@ export function startCountingProxy(target: string): CountingProxy {
   return {
     host: `127.0.0.1:${server.port}`,
     requests,
-    reset: () => void requests.splice(0),
+    reset() {
+      resets++;
+      requests.splice(0);
+    },
     blobBytes: () =>
       requests.filter((r) => r.path.includes("/blobs/")).reduce((total, r) => total + r.bytes, 0),
     [Symbol.asyncDispose]: () => server.stop(true),
