@@ -8,6 +8,8 @@ import type { BlobRef, ChunkRef, RegularFile } from "../tree/tree.ts";
 import { chunkRecord } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
 
+const R = chunkRecord.fields;
+
 export interface ChunkEntry {
   readonly chunk: ChunkRef;
   /** Position in the blob table. */
@@ -35,19 +37,22 @@ export function chunkEntries(
   return [...entries.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
+/** Into zeros, field by field: there are as many records as files. */
 export function writeChunkTable(view: DataView, offset: number, entries: readonly ChunkEntry[]): void {
-  entries.forEach(({ chunk, blob, fileOffset }, i) => {
-    chunkRecord.write(view, offset + i * chunkRecord.size, {
-      digest: chunk.digest,
-      blob,
-      flags: (chunk.compressed ? CHUNK_FLAGS.compressed : 0) | (chunk.crc !== 0 ? CHUNK_FLAGS.hasCrc : 0),
-      compressedSize: chunk.compressedSize,
-      uncompressedSize: chunk.uncompressedSize,
-      compressedOffset: chunk.compressedOffset,
-      uncompressedOffset: chunk.uncompressedOffset,
-      fileOffset,
-      index: chunk.index,
-      crc: chunk.crc,
-    });
-  });
+  let at = offset;
+  for (const { chunk, blob, fileOffset } of entries) {
+    const flags =
+      (chunk.compressed ? CHUNK_FLAGS.compressed : 0) | (chunk.crc !== 0 ? CHUNK_FLAGS.hasCrc : 0);
+    R.digest.write(view, at, chunk.digest);
+    R.blob.write(view, at, blob);
+    R.flags.write(view, at, flags);
+    R.compressedSize.write(view, at, chunk.compressedSize);
+    R.uncompressedSize.write(view, at, chunk.uncompressedSize);
+    R.compressedOffset.write(view, at, chunk.compressedOffset);
+    R.uncompressedOffset.write(view, at, chunk.uncompressedOffset);
+    R.fileOffset.write(view, at, fileOffset);
+    R.index.write(view, at, chunk.index);
+    R.crc.write(view, at, chunk.crc);
+    at += chunkRecord.size;
+  }
 }

@@ -22,6 +22,10 @@ import { isPlannedDirectory, nidOf, type Planned, type PlannedDirectory } from "
 import { BLOCK_BITS, BLOCK_SIZE } from "./superblock.ts";
 import { writeXattrs, xattrCount } from "./xattr.ts";
 
+const E = extendedInode.fields;
+const X = chunkIndex.fields;
+const D = dirent.fields;
+
 export interface WritePlace {
   /** What planned offsets count from. */
   readonly base: number;
@@ -34,19 +38,17 @@ export function writeInode(image: Uint8Array, view: DataView, planned: Planned, 
   const { node, headSize, ino, nlink, size } = planned;
   const { mode, uid, gid, mtime, mtimeNs } = node.attributes;
   const at = place.base + planned.at;
-  extendedInode.write(view, at, {
-    format: EXTENDED | (planned.layout << 1),
-    xattrCount: xattrCount(headSize - extendedInode.size),
-    mode: TYPE_BITS[node.kind] | mode,
-    size,
-    union: unionOf(planned, place),
-    ino,
-    uid,
-    gid,
-    mtime,
-    mtimeNs,
-    nlink,
-  });
+  E.format.write(view, at, EXTENDED | (planned.layout << 1));
+  E.xattrCount.write(view, at, xattrCount(headSize - extendedInode.size));
+  E.mode.write(view, at, TYPE_BITS[node.kind] | mode);
+  E.size.write(view, at, size);
+  E.union.write(view, at, unionOf(planned, place));
+  E.ino.write(view, at, ino);
+  E.uid.write(view, at, uid);
+  E.gid.write(view, at, gid);
+  E.mtime.write(view, at, mtime);
+  E.mtimeNs.write(view, at, mtimeNs);
+  E.nlink.write(view, at, nlink);
   writeXattrs(image, view, at + extendedInode.size, planned.xattrs);
   if (node.kind === "file") writeIndexes(view, alignUp(at + headSize, 8), node.chunks, place.order);
   else if (node.kind === "symlink") writeData(image, planned, place, bytesOf(node.target));
@@ -102,11 +104,10 @@ function writeIndexes(
         `Cannot store chunk ${index} of blob ${blob.id}: offset ${uncompressedOffset} cannot be written`,
       );
     }
-    chunkIndex.write(view, offset + i * chunkIndex.size, {
-      ordinalLow: index & 0xffff,
-      device: (((index >> 16) & 0xff) << 8) | ((order.get(blob) ?? 0) + 1),
-      block: uncompressedOffset / BLOCK_SIZE,
-    });
+    const at = offset + i * chunkIndex.size;
+    X.ordinalLow.write(view, at, index & 0xffff);
+    X.device.write(view, at, (((index >> 16) & 0xff) << 8) | ((order.get(blob) ?? 0) + 1));
+    X.block.write(view, at, uncompressedOffset / BLOCK_SIZE);
   });
 }
 
@@ -127,11 +128,10 @@ function directoryData(planned: PlannedDirectory): Uint8Array {
   const flush = (): void => {
     let nameOffset = block.length * dirent.size;
     block.forEach(([name, target], i) => {
-      dirent.write(view, start + i * dirent.size, {
-        nid: nidOf(target),
-        nameOffset,
-        type: ENTRY_TYPES[target.node.kind],
-      });
+      const at = start + i * dirent.size;
+      D.nid.write(view, at, nidOf(target));
+      D.nameOffset.write(view, at, nameOffset);
+      D.type.write(view, at, ENTRY_TYPES[target.node.kind]);
       data.set(bytesOf(name), start + nameOffset);
       nameOffset += name.length;
     });

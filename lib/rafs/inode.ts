@@ -11,7 +11,9 @@ const seconds = (offset: number): Field<number> => ({
   size: 8,
   read: (view, at) => view.getInt32(at + offset + 4, true) * 2 ** 32 + view.getUint32(at + offset, true),
   write(view, at, value) {
-    view.setBigInt64(at + offset, BigInt(value), true);
+    const high = Math.floor(value / 2 ** 32);
+    view.setInt32(at + offset + 4, high, true);
+    view.setUint32(at + offset, value - high * 2 ** 32, true);
   },
 });
 
