@@ -7,6 +7,7 @@ import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { descriptorOf, sampleBytes } from "../../lib/content/contract.ts";
 import { OciLayout } from "../../lib/content/oci-layout.ts";
 import { streamOf } from "../../lib/content/verified.ts";
+import { RegistryStore } from "../../lib/registry/store.ts";
 import { type FaultRegistry, startFaultRegistry } from "./fault-registry.ts";
 
 const BYTES = sampleBytes(300_000);
@@ -121,4 +122,41 @@ test("startFaultRegistry() cuts, turns bits, ignores ranges and redirects", asyn
   const followed = await get("bytes=100-199", { redirect: "follow" });
   expect(followed.status).toBe(206);
   expect(Buffer.compare(await followed.bytes(), BYTES.subarray(100, 200))).toBe(0);
+});
+
+test("startFaultRegistry() wants tokens, and takes each for its lifetime only", async () => {
+  registry.tokenLifetime = 60_000;
+  const refused = await get();
+  expect(refused.status).toBe(401);
+  const realm = /realm="([^"]+)"/.exec(refused.headers.get("www-authenticate") ?? "")?.[1] ?? "";
+  const { token, expires_in } = (await (await fetch(realm)).json()) as { token: string; expires_in: number };
+  expect(expires_in).toBe(60);
+  const headers = { authorization: `Bearer ${token}` };
+  expect((await get(undefined, { headers })).status).toBe(200);
+  registry.tokenLifetime = 0;
+  const { token: late } = (await (await fetch(realm)).json()) as { token: string };
+  expect((await get(undefined, { headers: { authorization: `Bearer ${late}` } })).status).toBe(401);
+  expect(registry.tokens).toBe(2);
+});
+
+test("startFaultRegistry() redirects to addresses that expire", async () => {
+  registry.fault = () => ({ kind: "redirect", uses: 2 });
+  const location = (await get()).headers.get("location") ?? "";
+  const statuses = [];
+  for (let i = 0; i < 3; i++) statuses.push((await fetch(location)).status);
+  expect(statuses).toEqual([200, 200, 403]);
+  expect((await get()).headers.get("location")).not.toBe(location);
+});
+
+test("RegistryStore reads on while tokens are revoked and redirects expire", async () => {
+  registry.tokenLifetime = 60_000;
+  registry.fault = () => ({ kind: "redirect", uses: 3 });
+  const store = new RegistryStore(`${registry.host}/a/b`, { credentials: async () => undefined });
+  for (let start = 0; start < BYTES.byteLength; start += 10_000) {
+    const range = { start, end: start + 10_000 };
+    if (start % 50_000 === 0) registry.revokeTokens();
+    const got = Buffer.concat(await Array.fromAsync(await store.fetch(BLOB, { range })));
+    expect(Buffer.compare(got, BYTES.subarray(range.start, range.end))).toBe(0);
+  }
+  expect(registry.tokens).toBeGreaterThanOrEqual(3);
 });

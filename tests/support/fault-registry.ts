@@ -28,8 +28,11 @@ export type Fault =
   | { readonly kind: "flip"; readonly at: number }
   /** The whole blob with status 200, whatever range was asked for. */
   | { readonly kind: "ignore-range" }
-  /** To this URL; without one to the same blob at another address of this server, as registries on object stores do. */
-  | { readonly kind: "redirect"; readonly to?: string };
+  /**
+   * To this URL; without one to the same blob at another address of this server, as registries on object stores do. The
+   * address answers `uses` reads (all, when left out) and then 403, as signed addresses do when they expire.
+   */
+  | { readonly kind: "redirect"; readonly to?: string; readonly uses?: number };
 
 export interface SeenRequest {
   readonly method: string;
@@ -54,6 +57,12 @@ export interface FaultRegistry extends AsyncDisposable {
   readonly url: string;
   /** Asked at each GET of a blob; replace it at any time. */
   fault: (request: SeenRequest) => Fault | undefined | Promise<Fault | undefined>;
+  /** When set, everything but the token service wants a bearer token, good for so many milliseconds. */
+  tokenLifetime: number | undefined;
+  /** Tokens given out so far. */
+  readonly tokens: number;
+  /** No token so far is good any more. */
+  revokeTokens(): void;
   readonly requests: readonly SeenRequest[];
   /** Only the GETs of blobs. */
   readonly reads: readonly SeenRequest[];
@@ -68,6 +77,7 @@ type App = (request: Request) => Response | Promise<Response>;
 const BLOB = /^\/v2\/.+\/blobs\/(sha256:[0-9a-f]{64})$/;
 /** Where redirected reads go: no fault is applied there. */
 const ELSEWHERE = "/elsewhere";
+const TOKEN = "/token";
 
 export async function startFaultRegistry(options: { readonly root: string }): Promise<FaultRegistry> {
   const app = await createRegistryApp(options.root);
@@ -78,6 +88,11 @@ export async function startFaultRegistry(options: { readonly root: string }): Pr
 
 class Front implements FaultRegistry {
   fault: FaultRegistry["fault"] = () => undefined;
+  tokenLifetime: number | undefined;
+  /** Authorization headers and when they end: performance.now(). */
+  readonly #valid = new Map<string, number>();
+  /** Reads left at addresses that expire, by their query. */
+  readonly #uses = new Map<string, number>();
   readonly #app: App;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -116,6 +131,14 @@ class Front implements FaultRegistry {
     return this.reads.reduce((sum, { sent }) => sum + sent, 0);
   }
 
+  get tokens(): number {
+    return this.#valid.size;
+  }
+
+  revokeTokens(): void {
+    for (const header of this.#valid.keys()) this.#valid.set(header, 0);
+  }
+
   clear(): void {
     this.#requests = [];
   }
@@ -136,13 +159,51 @@ class Front implements FaultRegistry {
   }
 
   async #serve(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const url = incoming.url ?? "";
+    const elsewhere = url.startsWith(ELSEWHERE);
+    if (url.startsWith(TOKEN)) return this.#giveToken(outgoing);
     const seen = this.#note(incoming);
-    const elsewhere = (incoming.url ?? "").startsWith(ELSEWHERE);
+    if (!elsewhere && !this.#allows(incoming)) return this.#askForToken(outgoing);
+    if (elsewhere && this.#expired(url)) return void outgoing.writeHead(403).end();
     const isRead = seen.method === "GET" && seen.digest !== undefined;
     const fault = isRead && !elsewhere ? await this.fault(seen) : undefined;
     if (fault !== undefined && (await this.#withoutBody(fault, incoming, outgoing))) return;
     const response = await this.#app(this.#request(incoming, fault));
     await this.#send(response, fault, seen, outgoing);
+  }
+
+  #giveToken(outgoing: ServerResponse): void {
+    const token = `token-${this.#valid.size + 1}`;
+    const lifetime = this.tokenLifetime ?? 0;
+    this.#valid.set(`Bearer ${token}`, performance.now() + lifetime);
+    const json = JSON.stringify({ token, expires_in: lifetime / 1000 });
+    outgoing.writeHead(200, { "content-type": "application/json" }).end(json);
+  }
+
+  #allows({ headers }: IncomingMessage): boolean {
+    if (this.tokenLifetime === undefined) return true;
+    return performance.now() < (this.#valid.get(headers.authorization ?? "") ?? 0);
+  }
+
+  #askForToken(outgoing: ServerResponse): void {
+    const challenge = `Bearer realm="${this.url}${TOKEN}",service="fault"`;
+    outgoing.writeHead(401, { "www-authenticate": challenge }).end('{"errors":[{"code":"UNAUTHORIZED"}]}');
+  }
+
+  #expired(url: string): boolean {
+    const key = url.split("?", 2)[1] ?? "";
+    const left = this.#uses.get(key);
+    if (left === undefined) return false;
+    this.#uses.set(key, left - 1);
+    return left <= 0;
+  }
+
+  #redirectTarget(path: string, uses: number | undefined): string {
+    const target = `${this.url}${ELSEWHERE}${path}`;
+    if (uses === undefined) return target;
+    const key = `signature=${this.#uses.size}`;
+    this.#uses.set(key, uses);
+    return `${target}?${key}`;
   }
 
   #note(incoming: IncomingMessage): SeenRequest {
@@ -179,7 +240,7 @@ class Front implements FaultRegistry {
         return true;
       }
       case "redirect": {
-        const location = fault.to ?? `${this.url}${ELSEWHERE}${incoming.url}`;
+        const location = fault.to ?? this.#redirectTarget(incoming.url ?? "", fault.uses);
         outgoing.writeHead(307, { location }).end();
         return true;
       }
