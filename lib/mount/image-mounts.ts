@@ -144,7 +144,7 @@ export class ImageMounts implements AsyncDisposable {
     }
     const fd = descriptors.get(DEVICES);
     if (fd !== undefined) this.#devices = FuseSession.adopt(fd, this.#deviceOptions());
-    this.#options.log.info("took over", { mounts: this.#mounted.size });
+    if (state.mounts.length > 0) this.#options.log.info("took over", { mounts: this.#mounted.size });
     this.#save();
   }
 
