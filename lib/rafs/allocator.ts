@@ -22,6 +22,8 @@ export class Allocator {
   #cursor = BLOCK_SIZE;
   /** Blocks with k free slots at their end, oldest first. */
   readonly #holes: number[][] = Array.from({ length: SLOTS }, () => []);
+  /** No hole has more free slots than this. */
+  #largest = 0;
 
   get end(): number {
     return this.#cursor;
@@ -89,12 +91,14 @@ export class Allocator {
     if (offset % BLOCK_SIZE === 0) return;
     const free = Math.floor((BLOCK_SIZE - (offset % BLOCK_SIZE)) / NID_UNIT);
     this.#holes[free]?.push(alignDown(offset, BLOCK_SIZE));
+    this.#largest = Math.max(this.#largest, free);
   }
 
   #take(size: number): number | undefined {
     if (size >= BLOCK_SIZE) return undefined;
     const need = Math.ceil(size / NID_UNIT);
-    for (let free = need; free < SLOTS; free++) {
+    while (this.#largest > 0 && this.#holes[this.#largest]?.length === 0) this.#largest--;
+    for (let free = need; free <= this.#largest; free++) {
       const block = this.#holes[free]?.shift();
       if (block === undefined) continue;
       const at = block + BLOCK_SIZE - NID_UNIT * free;

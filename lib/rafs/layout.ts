@@ -92,16 +92,18 @@ class Planner {
   /** The directory's own place, then its files' places, then its directories with all that is in them. */
   #visit(dir: PlannedDirectory, parent: PlannedDirectory): void {
     this.#placeData(dir);
-    const children = sortedEntries(dir.node).map(([name, node]): [ByteString, Planned] => {
-      if (name === "" || name.length > MAX_NAME || name.includes("/") || name.includes("\0"))
-        throw corrupt(`Cannot store the name "${printable(name).slice(0, 300)}": no file can have it`);
-      if (node.kind !== "directory") return [name, this.#child(node)];
-      dir.nlink++;
-      return [name, this.#directory(node)];
-    });
-    dir.entries.push([DOT, dir], [DOT_DOT, parent], ...children);
-    dir.entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    for (const [, child] of children) if (isPlannedDirectory(child)) this.#visit(child, dir);
+    dir.entries.push([DOT, dir], [DOT_DOT, parent]);
+    const directories: PlannedDirectory[] = [];
+    for (const [name, node] of sortedEntries(dir.node)) {
+      assertName(name);
+      const child = node.kind === "directory" ? this.#directory(node) : this.#child(node);
+      dir.entries.push([name, child]);
+      if (isPlannedDirectory(child)) directories.push(child);
+    }
+    dir.nlink += directories.length;
+    // Taking pairs apart by pattern would cost more than the comparing.
+    dir.entries.sort((a, b) => (a[0] < b[0] ? -1 : 1));
+    for (const child of directories) this.#visit(child, dir);
   }
 
   #directory(node: Directory): PlannedDirectory {
@@ -168,6 +170,11 @@ class Planner {
     const indexes = alignUp(planned.headSize, 8) + chunkIndex.size * file.chunks.length;
     planned.at = this.#space.file(indexes).at;
   }
+}
+
+function assertName(name: ByteString): void {
+  if (name === DOT || name === DOT_DOT || name === "" || name.length > MAX_NAME || /[/\0]/.test(name))
+    throw corrupt(`Cannot store the name "${printable(name).slice(0, 300)}": no file can have it`);
 }
 
 function layoutFor(node: Node, headSize: number, size: number): number {

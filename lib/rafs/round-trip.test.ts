@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { byteStringOf } from "../base/byte-string.ts";
+import { type ByteString, byteStringOf } from "../base/byte-string.ts";
 import { sha256 } from "../base/digest.ts";
 import { dumpTree } from "../tree/dump.ts";
 import type { ChunkRef, Directory, Node } from "../tree/tree.ts";
@@ -141,4 +141,20 @@ test("chunkMaps() has every chunk once, sorted and with its digest", () => {
   expect(new Map(found)).toEqual(chunks);
   for (const { uncompressedOffset } of maps)
     expect([...uncompressedOffset]).toEqual([...uncompressedOffset].sort((a, b) => a - b));
+});
+
+test("writeBootstrap() writes directories of a hundred thousand names", () => {
+  const { root, blobs } = sampleTree();
+  const entries = new Map(Array.from({ length: 100_000 }, (_, i) => [byteStringOf(`n${i}`), blobs.file(0)]));
+  const image = writeBootstrap({ ...root, entries }, blobs.options);
+  expect(checkBootstrap(image)).toEqual([]);
+  expect(readTree(openBootstrap(image)).entries.size).toBe(100_000);
+});
+
+test("writeBootstrap() refuses names that no file can have", () => {
+  const { root, blobs } = sampleTree();
+  for (const name of ["", ".", "..", "a/b", "a\0b", "n".repeat(256)]) {
+    const entries = new Map([[name as ByteString, blobs.file(0)]]);
+    expect(() => writeBootstrap({ ...root, entries }, blobs.options)).toThrow("no file can have it");
+  }
 });

@@ -103,5 +103,5 @@ export function directory(attributes?: Attributes): Directory {
 
 /** Entries in byte order of their names, the order of every format here. */
 export function sortedEntries(dir: Directory): [ByteString, Node][] {
-  return [...dir.entries].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return [...dir.entries].sort((a, b) => (a[0] < b[0] ? -1 : 1));
 }
