@@ -35,7 +35,8 @@ export class ChunkChecker {
     const { chunkSize } = superblock;
     const { offset, size } = chunkIndexes(view, inode, chunkSize);
     let contiguous = true;
-    let [expectedDevice, expectedBlock] = [-1, -1];
+    let expectedDevice = -1;
+    let expectedBlock = -1;
     for (let at = offset, left = inode.size; at < offset + size; at += chunkIndex.size, left -= chunkSize) {
       const device = X.device.read(view, at);
       const block = X.block.read(view, at);

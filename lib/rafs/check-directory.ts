@@ -48,7 +48,8 @@ export class DirectoryScan {
       this.complete = true;
       return false;
     }
-    const [previousAt, previousSize] = [this.nameAt, this.nameSize];
+    const previousAt = this.nameAt;
+    const previousSize = this.nameSize;
     this.#readEntry();
     const { bytes } = this.#image;
     if (previousSize > 0 && !isLess(bytes, previousAt, previousSize, this.nameAt, this.nameSize))

@@ -15,7 +15,6 @@ import { BLOCK_SIZE } from "./superblock.ts";
 import { unreadable, unsupported } from "./superblock-reader.ts";
 
 const R = chunkRecord.fields;
-const LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 /** The chunks of one blob, and where to find one by its address. */
 export interface BlobChunks {
@@ -38,41 +37,62 @@ export function chunkMaps(bootstrap: Bootstrap): ChunkMap[] {
 
 /** @throws corrupt */
 export function readChunks(bootstrap: Bootstrap): BlobChunks[] {
-  const { view, blobs, superblock } = bootstrap;
-  const { offset, size } = superblock.chunkTable;
-  const blocks = blocksByBlob(bootstrap);
-  const chunks = blobs.map((blob, i) => emptyChunks(blob, blocks[i] ?? []));
-  // Digests are copied in words: 8 a chunk, in the byte order of the machine on both sides.
-  const words = chunks.map(({ map }) => new Uint32Array(map.digests.buffer));
-  for (let at = offset; at < offset + size; at += chunkRecord.size) {
-    const blob = R.blob.read(view, at);
-    const found = chunks[blob];
-    const position = found?.positions.get(R.uncompressedOffset.read(view, at) / BLOCK_SIZE);
-    const digests = words[blob];
-    if (found === undefined || position === undefined || digests === undefined) continue;
+  const { view, bytes, blobs, superblock } = bootstrap;
+  const { offset } = superblock.chunkTable;
+  const places = readPlaces(bootstrap);
+  const blocks = blocksByBlob(places, blobs.length);
+  const chunks = blobs.map((blob, i) => emptyChunks(blob, blocks[i] ?? new Uint32Array()));
+  for (let r = 0; r < places.blob.length; r++) {
+    const at = offset + r * chunkRecord.size;
+    const found = chunks[places.blob[r] ?? 0];
+    const position = found?.positions.get(places.block[r] ?? 0);
+    if (found === undefined || position === undefined) continue;
     fill(found, position, view, at, superblock.chunkSize);
-    for (let w = 0; w < 8; w++) digests[8 * position + w] = view.getUint32(at + 4 * w, LITTLE_ENDIAN);
+    found.map.digests.set(bytes.subarray(at, at + 32), 32 * position);
   }
   for (const { map } of chunks) checkOverlap(map);
   return chunks;
 }
 
-function blocksByBlob({ view, blobs, superblock }: Bootstrap): number[][] {
-  const { offset, size } = superblock.chunkTable;
-  const blocks: number[][] = blobs.map(() => []);
-  for (let at = offset; at < offset + size; at += chunkRecord.size) {
-    const known = blocks[R.blob.read(view, at)];
-    if (known === undefined) throw bad(at, "names no blob");
-    const block = R.uncompressedOffset.read(view, at) / BLOCK_SIZE;
-    if (!Number.isInteger(block)) throw bad(at, "is not aligned to 4096");
-    if (block >= 2 ** 32) throw bad(at, "lies past the end of any blob");
-    known.push(block);
-  }
-  return blocks;
+/** Blob and uncompressed block of each record, in the order of the table. */
+interface Places {
+  readonly blob: Uint8Array;
+  readonly block: Uint32Array;
 }
 
-function emptyChunks(blob: BlobInfo, blocks: readonly number[]): BlobChunks {
-  const sorted = Uint32Array.from(blocks).sort();
+function readPlaces({ view, blobs, superblock }: Bootstrap): Places {
+  const { offset, size } = superblock.chunkTable;
+  const count = size / chunkRecord.size;
+  const places = { blob: new Uint8Array(count), block: new Uint32Array(count) };
+  for (let r = 0; r < count; r++) {
+    const at = offset + r * chunkRecord.size;
+    const blob = R.blob.read(view, at);
+    const block = R.uncompressedOffset.read(view, at) / BLOCK_SIZE;
+    if (blob >= blobs.length) throw bad(at, "names no blob");
+    if (!Number.isInteger(block)) throw bad(at, "is not aligned to 4096");
+    if (block >= 2 ** 32) throw bad(at, "lies past the end of any blob");
+    places.blob[r] = blob;
+    places.block[r] = block;
+  }
+  return places;
+}
+
+/** The blocks of each blob, ascending. */
+function blocksByBlob({ blob, block }: Places, count: number): Uint32Array[] {
+  const sizes = new Uint32Array(count);
+  for (const i of blob) sizes[i] = (sizes[i] ?? 0) + 1;
+  const blocks = Array.from(sizes, (size) => new Uint32Array(size));
+  for (let r = blob.length - 1; r >= 0; r--) {
+    const i = blob[r] ?? 0;
+    const left = (sizes[i] ?? 0) - 1;
+    sizes[i] = left;
+    const own = blocks[i];
+    if (own !== undefined) own[left] = block[r] ?? 0;
+  }
+  return blocks.map((unsorted) => unsorted.sort());
+}
+
+function emptyChunks(blob: BlobInfo, sorted: Uint32Array): BlobChunks {
   const positions = new Map<number, number>();
   for (let i = 0; i < sorted.length; i++) positions.set(sorted[i] ?? 0, i);
   if (positions.size < sorted.length) throw unreadable(`two chunks of blob ${blob.id} lie at one place`);
