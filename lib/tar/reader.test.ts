@@ -344,6 +344,15 @@ test.each(bad)("readTar() refuses %s", async (_, tar, code, message) => {
   expect([error.code, error.message]).toEqual([code, expect.stringContaining(message)]);
 });
 
+test("readTar() refuses extended headers without end", async () => {
+  const record = `1000000 ${"k".repeat(10)}=${"v".repeat(1_000_000 - 20)}\n`;
+  expect(record).toHaveLength(1_000_000);
+  for (const type of ["x", "g"]) {
+    const error = await failure(Buffer.concat([...Array(5).fill(pax(record, type)), plain(), END]));
+    expect(error.message).toContain("its extended headers have more than 4194304 bytes");
+  }
+});
+
 test("readTar() names the entry by its long name in errors", async () => {
   const long = "p/".repeat(80);
   const records = `${long.length + 10} path=${long}\n`;

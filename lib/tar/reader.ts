@@ -20,6 +20,8 @@ export interface ReadTarOptions {
 
 /** Go's limit, and thereby containerd's, for the body of one extended header or long name. */
 const MAX_EXTENSION = 2 ** 20;
+/** What all extended headers of one entry, or all global ones, may have together. */
+const MAX_EXTENSIONS = 4 * MAX_EXTENSION;
 /** Owner ids have 32 bits in Linux. */
 const MAX_ID = 0xffff_ffff;
 
@@ -36,9 +38,16 @@ const KINDS: Readonly<Record<string, TarKind>> = {
   "7": "file",
 };
 
+/** Headers that speak about all entries behind them. */
+interface Globals {
+  readonly records: PaxRecords;
+  size: number;
+}
+
 /** Headers that speak about the entry behind them. */
 interface Extensions {
-  records: PaxRecords;
+  readonly records: PaxRecords;
+  size: number;
   longName: ByteString | undefined;
   longLink: ByteString | undefined;
 }
@@ -53,7 +62,7 @@ export async function* readTar(
   options: ReadTarOptions = {},
 ): AsyncGenerator<TarEntry> {
   const queue = new ByteQueue(source, options.signal);
-  const globals: PaxRecords = new Map();
+  const globals: Globals = { records: new Map(), size: 0 };
   try {
     for (;;) {
       const offset = queue.position;
@@ -72,10 +81,10 @@ export async function* readTar(
 /** The next entry's header with everything that extended headers say about it; undefined at the end. */
 async function readHeader(
   queue: ByteQueue,
-  globals: PaxRecords,
+  globals: Globals,
   offset: number,
 ): Promise<TarHeader | undefined> {
-  const extensions: Extensions = { records: new Map(), longName: undefined, longLink: undefined };
+  const extensions: Extensions = { records: new Map(), size: 0, longName: undefined, longLink: undefined };
   let extended = false;
   for (;;) {
     const at = queue.position;
@@ -124,7 +133,7 @@ async function readExtension(
   queue: ByteQueue,
   block: Uint8Array,
   type: string,
-  globals: PaxRecords,
+  globals: Globals,
   extensions: Extensions,
 ): Promise<boolean> {
   if (!"xXgLK".includes(type)) return false;
@@ -132,10 +141,14 @@ async function readExtension(
   if (size === undefined || size < 0) throw corrupt("the size of its extended header is not a number");
   if (size > MAX_EXTENSION)
     throw corrupt(`its extended header has ${size} bytes, more than ${MAX_EXTENSION}`);
+  const owner = type === "g" ? globals : extensions;
+  owner.size += size;
+  if (owner.size > MAX_EXTENSIONS)
+    throw corrupt(`its extended headers have more than ${MAX_EXTENSIONS} bytes`);
   const bytes = await queue.take(size);
   if (bytes.byteLength < size || (await queue.skip(padding(size))) > 0)
     throw corrupt("the archive ends inside its extended header");
-  if (type === "g") merge(globals, parsePax(bytes));
+  if (type === "g") merge(globals.records, parsePax(bytes));
   else if (type === "x" || type === "X") merge(extensions.records, parsePax(bytes));
   else if (type === "L") extensions.longName = untilNul(bytes);
   else extensions.longLink = untilNul(bytes);
@@ -154,8 +167,9 @@ function padding(size: number): number {
   return (BLOCK - (size % BLOCK)) % BLOCK;
 }
 
-function combine(block: Uint8Array, type: string, globals: PaxRecords, extensions: Extensions): TarHeader {
-  const records = globals.size === 0 ? extensions.records : new Map([...globals, ...extensions.records]);
+function combine(block: Uint8Array, type: string, globals: Globals, extensions: Extensions): TarHeader {
+  const records =
+    globals.records.size === 0 ? extensions.records : new Map([...globals.records, ...extensions.records]);
   refuseSparse(type, records);
   const path = text(records, "path") ?? extensions.longName ?? headerPath(block);
   const kind = kindOf(type, path);

@@ -26,11 +26,15 @@ const ESTARGZ_FILES: ReadonlySet<string> = new Set([
   ".no.prefetch.landmark",
 ]);
 
+/** A layer of more would not fit into memory, and its bootstrap not into 2 GiB. */
+const MAX_NODES = 10_000_000;
+
 /** Linux gives up after 40 symbolic links in one path. */
 const MAX_LINKS = 40;
 
 export class LayerTreeBuilder {
   #root: Directory = directory();
+  #nodes = 0;
 
   /** The tree so far: complete when the last entry was added. */
   get root(): Directory {
@@ -56,6 +60,7 @@ export class LayerTreeBuilder {
     const parent = this.#parent(names, path);
     const known = parent.entries.get(name);
     const entries = known?.kind === "directory" ? known.entries : new Map<ByteString, Node>();
+    this.#count(path);
     parent.entries.set(name, { ...directory(attributes), entries });
   }
 
@@ -91,7 +96,13 @@ export class LayerTreeBuilder {
     const names = pathNames(path);
     const name = names.pop();
     if (name === undefined) throw unusable(path, `the root is a directory, not a ${node.kind}`);
+    this.#count(path);
     this.#parent(names, path).entries.set(name, node);
+  }
+
+  /** Nodes ever made; a hostile layer is mostly headers, which compress to nothing. */
+  #count(path: ByteString): void {
+    if (++this.#nodes > MAX_NODES) throw unusable(path, `its layer has more than ${MAX_NODES} entries`);
   }
 
   #parent(names: readonly ByteString[], path: ByteString): Directory {
@@ -126,6 +137,7 @@ export class LayerTreeBuilder {
       } else if (next !== undefined) throw unusable(path, `its parent is a ${next.kind}`);
       else if (!make) return undefined;
       else {
+        this.#count(path);
         const made = directory();
         here.entries.set(name, made);
         trail.push(made);
