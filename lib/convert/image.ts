@@ -6,7 +6,7 @@
 import { availableParallelism } from "node:os";
 import { type Digest, digestHex } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
-import { type Progress, silent } from "../base/progress.ts";
+import { type Progress, silent, type Task } from "../base/progress.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { Image, Layer } from "../image/load.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
@@ -90,15 +90,22 @@ interface LayerJob {
   readonly report: Promise<LayerReport>;
 }
 
-/** One job a layer of the manifest; a layer that occurs twice has one job. */
+/**
+ * One job a layer of the manifest; a layer that occurs twice has one job. The largest start first, so that no long one
+ * is left over at the end.
+ */
 function startLayers(context: LayerContext): readonly LayerJob[] {
-  const running = new Map<Digest, LayerJob>();
-  return context.source.image.layers.map((layer) => {
-    const { digest } = layer.descriptor;
-    const job = running.get(digest) ?? startLayer(layer, context);
-    running.set(digest, job);
-    return job;
+  const { progress = silent } = context.options;
+  const { layers } = context.source.image;
+  const distinct = new Map(layers.map((layer) => [layer.descriptor.digest, layer]));
+  const starts = [...distinct.values()].map((layer) => {
+    const { digest, size } = layer.descriptor;
+    return { layer, task: progress.task(`layer ${digestHex(digest).slice(0, 12)}`, size) };
   });
+  starts.sort((a, b) => b.layer.descriptor.size - a.layer.descriptor.size);
+  const jobs = new Map<Digest, LayerJob>();
+  for (const { layer, task } of starts) jobs.set(layer.descriptor.digest, startLayer(layer, task, context));
+  return layers.flatMap(({ descriptor }) => jobs.get(descriptor.digest) ?? []);
 }
 
 function assertReadable({ descriptor }: Layer): void {
@@ -114,11 +121,10 @@ interface LayerContext {
   readonly packing: PackingThreads;
 }
 
-function startLayer({ descriptor, diffId }: Layer, context: LayerContext): LayerJob {
+function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerContext): LayerJob {
   const { source, options, work, packing } = context;
   const { compressor, digester, chunkSize, signal } = options;
   const hex = digestHex(descriptor.digest);
-  const task = (options.progress ?? silent).task(`layer ${hex.slice(0, 12)}`, descriptor.size);
   let start = performance.now();
   const packed = packing.pack({
     compressor,

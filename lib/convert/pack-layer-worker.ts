@@ -1,11 +1,11 @@
 /**
- * A packing thread: packs one layer after another, as its owner asks.
+ * A packing thread: packs the layers that its owner sends, several at a time.
  *
  * @module
  */
 import { parentPort } from "node:worker_threads";
 import { NydusError, toNydusError } from "../base/error.ts";
-import { packLayer } from "./pack-layer.ts";
+import { type PackOptions, packLayer } from "./pack-layer.ts";
 import type { FromPacker, ToPacker } from "./pack-messages.ts";
 
 const send = (message: FromPacker): void => parentPort?.postMessage(message);
@@ -16,11 +16,17 @@ class Inbox implements AsyncIterable<Uint8Array> {
   #ended = false;
   #failure: NydusError | undefined;
   #wake: (() => void) | undefined;
+  readonly #job: number;
 
-  receive(message: Exclude<ToPacker, { kind: "start" }>): void {
+  constructor(job: number) {
+    this.#job = job;
+  }
+
+  receive(message: ToPacker): void {
     if (message.kind === "piece") this.#pieces.push(message.bytes);
     else if (message.kind === "end") this.#ended = true;
-    else this.#failure = new NydusError(message.error.code, message.error.message);
+    else if (message.kind === "broken")
+      this.#failure = new NydusError(message.error.code, message.error.message);
     this.#wake?.();
   }
 
@@ -29,7 +35,7 @@ class Inbox implements AsyncIterable<Uint8Array> {
       if (this.#failure !== undefined) throw this.#failure;
       const piece = this.#pieces.shift();
       if (piece !== undefined) {
-        send({ kind: "taken", bytes: piece.byteLength });
+        send({ job: this.#job, kind: "taken", bytes: piece.byteLength });
         yield piece;
       } else if (this.#ended) return;
       else
@@ -40,19 +46,22 @@ class Inbox implements AsyncIterable<Uint8Array> {
   }
 }
 
-let inbox = new Inbox();
+const inboxes = new Map<number, Inbox>();
+
+async function pack(job: number, options: PackOptions): Promise<void> {
+  const inbox = new Inbox(job);
+  inboxes.set(job, inbox);
+  try {
+    send({ job, kind: "packed", layer: await packLayer(inbox, options) });
+  } catch (error) {
+    const { code, message } = toNydusError(error, `convert ${options.what}`);
+    send({ job, kind: "failed", error: { code, message } });
+  } finally {
+    inboxes.delete(job);
+  }
+}
 
 parentPort?.on("message", (message: ToPacker) => {
-  if (message.kind !== "start") {
-    inbox.receive(message);
-    return;
-  }
-  inbox = new Inbox();
-  packLayer(inbox, message.options).then(
-    (layer) => send({ kind: "packed", layer }),
-    (error) => {
-      const { code, message: text } = toNydusError(error, `convert ${message.options.what}`);
-      send({ kind: "failed", error: { code, message: text } });
-    },
-  );
+  if (message.kind === "start") void pack(message.job, message.options);
+  else inboxes.get(message.job)?.receive(message);
 });
