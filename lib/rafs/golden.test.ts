@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { golden, hasGolden } from "../../tests/support/golden.ts";
 import { type ByteString, byteStringOf } from "../base/byte-string.ts";
@@ -113,6 +114,24 @@ describe.skipIf(!hasGolden)("golden bootstraps", () => {
     const bytes = readFileSync(golden("direct", name, "bootstrap"));
     expect(() => openBootstrap(bytes)).toThrow(
       expect.objectContaining({ code: "unsupported", message: `Cannot use the bootstrap: ${reason}` }),
+    );
+  });
+
+  test("nothing but violations and NydusErrors comes of them damaged", async () => {
+    const bytes = await goldenBootstrap("v6-chunk64k");
+    const meaningful = [...bytes.keys()].filter((at) => bytes[at] !== 0);
+    const places = fc.array(fc.tuple(fc.nat(meaningful.length - 1), fc.nat(255)), {
+      minLength: 1,
+      maxLength: 5,
+    });
+    fc.assert(
+      fc.property(places, fc.nat(4 * bytes.length), (changes, cut) => {
+        const damaged = bytes.slice(0, cut < bytes.length ? cut : bytes.length);
+        for (const [i, value] of changes) damaged[meaningful[i] ?? 0] = value;
+        const violations = checkBootstrap(damaged);
+        if (violations.length === 0) readTree(openBootstrap(damaged));
+      }),
+      { numRuns: 60 },
     );
   });
 });
