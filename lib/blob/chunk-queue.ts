@@ -7,7 +7,7 @@
 import { type Compressor, compressChunk, compressChunkInPool } from "../base/compression.ts";
 
 /** Uncompressed bytes. Measured: from here on a trip to the pool is under a tenth of the work. */
-const POOL_FROM = 32 * 1024;
+const POOL_FROM = 64 * 1024;
 
 /** Uncompressed bytes that may wait to be written: what bounds memory. */
 const MAX_PENDING = 16 * 2 ** 20;
