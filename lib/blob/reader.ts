@@ -15,7 +15,7 @@ import type { Logger } from "../base/log.ts";
 import type { Fetcher } from "../content/content.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { chunkAt, chunkDigest } from "../rafs/chunk-map.ts";
-import type { CachedBlob, FetchedChunk } from "./cache.ts";
+import type { CachedBlob, FetchedChunk } from "./cached-blob.ts";
 import { planRuns, type Run } from "./fetch-plan.ts";
 
 /** What a cold start costs is round trips: design.md 1 has the measurement. */

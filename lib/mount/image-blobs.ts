@@ -6,7 +6,8 @@
 import { type ChunkHasher, chunkHasher } from "../base/digest.ts";
 import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
-import type { BlobCache, CachedBlob } from "../blob/cache.ts";
+import type { BlobCache } from "../blob/cache.ts";
+import type { CachedBlob } from "../blob/cached-blob.ts";
 import { BlobReader } from "../blob/reader.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
