@@ -14,7 +14,7 @@ import { decompressed } from "../content/decompress.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
 import { readTar, type TarEntry } from "../tar/reader.ts";
 import { LayerTreeBuilder } from "../tree/layer-tree.ts";
-import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
+import type { Attributes, BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
 
 /** How blobs are made; the same for all layers of an image. */
 export interface PackFormat {
@@ -77,6 +77,9 @@ export async function packLayer(
   return { ...(await packer.finish()), diffId, tarSize: tar.size, entries };
 }
 
+/** One for all: trees move between threads, and most nodes have none. */
+const NO_XATTRS: Attributes["xattrs"] = new Map();
+
 /** Puts entries into a tree and their data into a blob. */
 export class Packer implements Disposable {
   readonly #builder = new LayerTreeBuilder();
@@ -96,7 +99,8 @@ export class Packer implements Disposable {
   async add(entry: TarEntry): Promise<void> {
     const { path } = entry;
     if (this.#builder.ignores(path)) return;
-    const { mode, uid, gid, mtime, mtimeNs, xattrs } = entry;
+    const { mode, uid, gid, mtime, mtimeNs } = entry;
+    const xattrs = entry.xattrs.size === 0 ? NO_XATTRS : entry.xattrs;
     const attributes = { mode, uid, gid, mtime, mtimeNs, xattrs };
     switch (entry.kind) {
       case "file":
