@@ -12,7 +12,13 @@ import { Snapshotter } from "./snapshotter.ts";
 
 async function serve(directory: string): Promise<SnapshotServer> {
   const snapshotter = await Snapshotter.open({ root: `${directory}/root`, mounter: new TestMounter() });
-  const server = await serveSnapshots(snapshotter, `${directory}/s.sock`, { log: quietLogger });
+  const server = await serveSnapshots(snapshotter, `${directory}/s.sock`, { log: quietLogger }).catch(
+    async (error: unknown) => {
+      // Its state stays locked until it is closed.
+      await snapshotter[Symbol.asyncDispose]();
+      throw error;
+    },
+  );
   return {
     address: server.address,
     async [Symbol.asyncDispose]() {
