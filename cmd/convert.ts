@@ -33,7 +33,7 @@ export const convert: Command = {
       help: "data that is wanted first; may be given again (all of it)",
     },
     "docker-v2-format": { type: "boolean", help: "write Docker's media types instead of OCI's" },
-    concurrency: { type: "string", value: "N", help: "layers at a time (one a core)" },
+    concurrency: { type: "string", value: "N", help: "layers at a time (two a core)" },
     "work-dir": { type: "string", value: "DIR", help: "where blobs lie until they are sent (TMPDIR)" },
     "output-json": { type: "string", value: "FILE", help: "write sizes, digests and durations to FILE" },
     json: { type: "boolean", help: "print the same instead of a summary" },

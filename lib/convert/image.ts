@@ -31,10 +31,13 @@ export interface ConvertOptions extends MergeOptions {
   readonly family?: MediaFamily;
   /** Parent of the work directory; by default the system's for temporary files. */
   readonly workDirectory?: string;
-  /** Layers at a time; by default one a core. */
+  /** Layers at a time; by default two a core, so that none is idle while a layer waits, and at most 16. */
   readonly concurrency?: number;
   readonly progress?: Progress;
 }
+
+/** Each layer under way may take tens of megabytes. */
+const MAX_LAYERS = 16;
 
 /** @throws corrupt, unsupported; nothing is named in the target before everything is there */
 export async function convertImage(
@@ -48,7 +51,9 @@ export async function convertImage(
   const failed = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal;
   await using work = await WorkDirectory.create(options.workDirectory);
-  await using packing = new PackingThreads(options.concurrency ?? availableParallelism());
+  await using packing = new PackingThreads(
+    options.concurrency ?? Math.min(2 * availableParallelism(), MAX_LAYERS),
+  );
   const jobs = startLayers({ source, target, options: { ...options, signal }, work, packing });
   for (const { report } of jobs) report.catch((error) => failed.abort(error));
   try {
