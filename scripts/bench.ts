@@ -136,7 +136,7 @@ async function benchContainers(place: Place, rounds: number): Promise<void> {
     try {
       await waitFor(
         "the snapshotter",
-        async () => (await readFile(log, "utf8")).includes("serving snapshots"),
+        async () => (await readFile(log, "utf8").catch(() => "")).includes("serving snapshots"),
         { service: snapshotter },
       );
       const eager = await benchStart(place, containerd, "overlayfs", place.plain, round);
