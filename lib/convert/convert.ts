@@ -6,14 +6,14 @@
  */
 
 import type { ImageStore } from "../content/content.ts";
-import { streamOf } from "../content/verified.ts";
+import { copyImage } from "../image/copy.ts";
 import { type Image, isNydusImage, loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
-import type { Descriptor, Platform } from "../oci/descriptor.ts";
+import type { Platform } from "../oci/descriptor.ts";
 import { convertDirectory } from "./directory.ts";
 import { type ConvertOptions, convertImage } from "./image.ts";
 import { assertChunkSize } from "./merge.ts";
-import { pushOnce, type Target } from "./publish.ts";
+import type { Target } from "./publish.ts";
 import { type ConvertReport, secondsSince } from "./report.ts";
 
 const DIRECTORY = "dir:";
@@ -40,7 +40,7 @@ export async function convert(request: ConvertRequest): Promise<ConvertReport> {
   await using from = await open(request, source, false);
   const image = await loadImage(from.store, from.reference, request);
   await using to = await open(request, target, true);
-  if (isNydusImage(image.manifest)) return await copyImage(from.store, image, to, request.signal);
+  if (isNydusImage(image.manifest)) return await copyNydus(from.store, image, to, request);
   const reference = LOCAL.test(source) ? {} : { reference: source.replace(/^docker:\/\//, "") };
   return await convertImage({ store: from.store, image, ...reference }, to, request);
 }
@@ -57,35 +57,23 @@ async function open(
 }
 
 /** An image that is Nydus already is not converted again: its parts go over as they are. */
-async function copyImage(
+async function copyNydus(
   from: ImageStore,
-  image: Image,
+  { descriptor, manifest }: Image,
   target: Target,
-  signal: AbortSignal | undefined,
+  request: ConvertRequest,
 ): Promise<ConvertReport> {
   const start = performance.now();
-  const options = signal === undefined ? {} : { signal };
-  const { store } = target;
-  let pushedSize = 0;
-  const copy = async (descriptor: Descriptor): Promise<void> => {
-    if (await store.has(descriptor, options)) return;
-    await store.push(descriptor, await from.fetch(descriptor, options), options);
-    pushedSize += descriptor.size;
-  };
-  const { layers, config } = image.manifest;
-  for (const layer of layers) await copy(layer);
-  await copy(config);
-  await pushOnce(store, image.descriptor, () => streamOf(image.manifestBytes), signal);
-  await store.tag(image.descriptor, target.reference, options);
-  const size = layers.reduce((sum, layer) => sum + layer.size, 0);
+  const copied = await copyImage(from, descriptor, target.store, target.reference, request);
+  const size = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
   return {
-    sourceDigest: image.descriptor.digest,
-    targetDigest: image.descriptor.digest,
+    sourceDigest: descriptor.digest,
+    targetDigest: descriptor.digest,
     copied: true,
     layers: [],
     sourceSize: size,
     targetSize: size,
-    pushedSize,
+    pushedSize: copied.bytes,
     seconds: secondsSince(start),
   };
 }

@@ -299,3 +299,17 @@ test("convertImage() stops at once when a blob cannot be sent", async () => {
   });
   expect(await readdir(join(directory, "work"))).toEqual([]);
 });
+
+test("convertImage() sends a blob again that broke off on its way", async () => {
+  const layout = await layoutOf([[file("a", "x".repeat(5000))]]);
+  const store = new MemoryStore();
+  const push = store.push.bind(store);
+  let failures = 2;
+  store.push = async (descriptor, body, options) => {
+    if (failures-- > 0) throw new NydusError("unavailable", "Cannot push: the connection broke");
+    await push(descriptor, body, options);
+  };
+  const { report } = await convert(layout, {}, store);
+  expect(report.layers[0]?.pushed).toBe(true);
+  expect((await readConverted(store, "t")).entries.length).toBe(2);
+});

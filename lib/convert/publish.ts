@@ -5,6 +5,7 @@
  * @module
  */
 import { rm } from "node:fs/promises";
+import { isCode } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
 import { streamFile } from "../content/files.ts";
 import { streamOf } from "../content/verified.ts";
@@ -29,6 +30,9 @@ export interface Target {
   readonly reference?: string | undefined;
 }
 
+/** A transfer that broke off is made again from its start, this often in all. */
+const ATTEMPTS = 3;
+
 /** False when it was there already. */
 export async function pushOnce(
   store: ImageStore,
@@ -38,8 +42,14 @@ export async function pushOnce(
 ): Promise<boolean> {
   const options = signal === undefined ? {} : { signal };
   if (await store.has(descriptor, options)) return false;
-  await store.push(descriptor, body(), options);
-  return true;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await store.push(descriptor, body(), options);
+      return true;
+    } catch (error) {
+      if (attempt === ATTEMPTS || !isCode(error, "unavailable")) throw error;
+    }
+  }
 }
 
 /** Sends a blob file and removes it: the work directory holds only what is under way. */
