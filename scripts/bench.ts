@@ -239,7 +239,7 @@ async function main(): Promise<void> {
     await benchConvert(`${registry.host}/bench:oci`, `${registry.host}/bench:nydus`, rounds, table);
     const place = {
       directory,
-      plain: `${counted.host}/bench:oci`,
+      plain: `${registry.host}/bench:oci`,
       lazy: `${counted.host}/bench:nydus-0`,
       table,
       counted,
