@@ -17,6 +17,8 @@ import type { Command } from "./command.ts";
 /** Seconds without any mount after which the process ends; the snapshotter starts it again when needed. */
 const IDLE_SECONDS = 3;
 const REAP_MS = 500;
+const LOCK_TIMEOUT_MS = 5000;
+const LOCK_POLL_MS = 20;
 
 export const mountServer: Command = {
   name: "mount-server",
@@ -46,28 +48,40 @@ export const mountServer: Command = {
       env.NYDUS_LOG === "debug" ? "debug" : "info",
     );
     mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
-    const lock = lockAlone(runDirectory);
+    const lock = await lockAlone(runDirectory);
     try {
       await using mounts = new ImageMounts({ runDirectory, cacheDirectory, fetcherOf: openFetcher, log });
       await mounts.restore(parseAdopted(args.string("adopt")));
       const ending = new AbortController();
       const stopped = Promise.withResolvers<void>();
-      const app = controlApp(mounts, { stop: stopped.resolve, ending: ending.signal });
-      await using _control = serveControl(controlSocket(runDirectory), app);
+      const umounts = new EventTarget();
+      const app = controlApp(mounts, {
+        stop: stopped.resolve,
+        umounted: () => umounts.dispatchEvent(new Event("umount")),
+        ending: ending.signal,
+      });
+      await using control = serveControl(controlSocket(runDirectory), app);
       signal.addEventListener("abort", () => stopped.resolve());
-      await Promise.race([stopped.promise, idle(mounts, Number(args.string("idle") ?? IDLE_SECONDS))]);
-      ending.abort();
+      const seconds = Number(args.string("idle") ?? IDLE_SECONDS);
+      await Promise.race([stopped.promise, idle(mounts, seconds, umounts)]);
       log.info("the mount process ends");
+      // Whoever waits for the end may remove the directory right after: first let go of what is in it.
+      control.retire();
+      await mounts[Symbol.asyncDispose]();
+      ending.abort();
     } finally {
       closeSync(lock);
     }
   },
 };
 
-/** Two servers in one directory would fight over its mounts. The lock goes with the process. */
-function lockAlone(runDirectory: string): number {
+/** Two servers in one directory would fight over its mounts. The lock goes with the process; one that ends has a moment. */
+async function lockAlone(runDirectory: string): Promise<number> {
   const fd = openSync(join(runDirectory, "lock"), "w", 0o600);
-  if (flock(fd, LOCK.EX | LOCK.NB) === 0) return fd;
+  for (let waited = 0; waited <= LOCK_TIMEOUT_MS; waited += LOCK_POLL_MS) {
+    if (flock(fd, LOCK.EX | LOCK.NB) === 0) return fd;
+    await Bun.sleep(LOCK_POLL_MS);
+  }
   throw new NydusError("busy", `Cannot serve "${runDirectory}": another process does`);
 }
 
@@ -78,11 +92,26 @@ function parseAdopted(text: string | undefined): ReadonlyMap<string, number> {
 }
 
 /** Resolves when nothing was mounted for so many seconds. A process that was just started gets a few more. */
-async function idle(mounts: ImageMounts, seconds: number): Promise<void> {
+async function idle(mounts: ImageMounts, seconds: number, umounts: EventTarget): Promise<void> {
   let left = Math.max(seconds, IDLE_SECONDS) * 1000;
   while (left >= 0) {
-    await Bun.sleep(REAP_MS);
+    const umounted = await umountWithin(umounts, REAP_MS);
     if ((await mounts.reap()) > 0) left = seconds * 1000;
+    else if (umounted) left = seconds * 1000 - 1;
     else left -= REAP_MS;
+  }
+}
+
+/** Whether somebody asked for an unmount before the time is over: then nobody need wait for the next look. */
+async function umountWithin(umounts: EventTarget, ms: number): Promise<boolean> {
+  const asked = Promise.withResolvers<boolean>();
+  const onUmount = (): void => asked.resolve(true);
+  umounts.addEventListener("umount", onUmount, { once: true });
+  const timer = setTimeout(() => asked.resolve(false), ms);
+  try {
+    return await asked.promise;
+  } finally {
+    clearTimeout(timer);
+    umounts.removeEventListener("umount", onUmount);
   }
 }

@@ -12,7 +12,6 @@ import { DEFAULT_RUN_ROOT, findMounts } from "../lib/mount/run-directory.ts";
 import type { Command } from "./command.ts";
 
 const GONE_TIMEOUT_MS = 10_000;
-const POLL_MS = 20;
 
 export const umount: Command = {
   name: "umount",
@@ -32,8 +31,11 @@ export const umount: Command = {
       ({ status }) => status.mountpoint === mountpoint,
     );
     if (found !== undefined) {
+      const ended = found.client.gone().catch(() => "died" as const);
       await found.client.umount(found.status.id, { detach });
-      await gone(found.client);
+      // The serving process ends with its last mount; wait, so that what it held is free.
+      const left = await found.client.list().catch(() => []);
+      if (left.length === 0) await Promise.race([ended, Bun.sleep(GONE_TIMEOUT_MS)]);
       return;
     }
     // Nobody serves it any more, but the kernel may still have it.
@@ -42,12 +44,3 @@ export const umount: Command = {
     else throw new NydusError("not_found", `Cannot unmount "${path}": nothing of ours is mounted there`);
   },
 };
-
-/** The serving process ends by itself when its last mount has gone; wait, so that what it held is free. */
-async function gone(client: { list(): Promise<readonly unknown[]> }): Promise<void> {
-  for (let waited = 0; waited < GONE_TIMEOUT_MS; waited += POLL_MS) {
-    const left = await client.list().catch(() => undefined);
-    if (left === undefined || left.length > 0) return;
-    await Bun.sleep(POLL_MS);
-  }
-}

@@ -115,7 +115,7 @@ export class MountServer implements AsyncDisposable {
       await this.#client.stop();
       return true;
     }, false);
-    if (running) await Promise.race([this.ended, Bun.sleep(START_TIMEOUT_MS)]);
+    if (running || this.#watched) await Promise.race([this.ended, Bun.sleep(START_TIMEOUT_MS)]);
   }
 
   async #ifRunning<T>(work: () => Promise<T>, otherwise: T): Promise<T> {

@@ -28,11 +28,13 @@ export interface ControlError {
 export interface ControlOptions {
   /** Asked to unmount all and end. */
   readonly stop: () => void;
-  /** Aborted when the process is about to end by itself. */
+  /** Called after each unmount. */
+  readonly umounted?: () => void;
+  /** Aborted when the process has let go of everything and ends by itself. */
   readonly ending: AbortSignal;
 }
 
-export function controlApp(mounts: ImageMounts, { stop, ending }: ControlOptions): Hono {
+export function controlApp(mounts: ImageMounts, { stop, umounted, ending }: ControlOptions): Hono {
   const app = new Hono();
   app.onError((error, context) => {
     const { code, message } = toNydusError(error, "serve the request");
@@ -46,7 +48,11 @@ export function controlApp(mounts: ImageMounts, { stop, ending }: ControlOptions
   app.delete("/mounts/:id", async (context) => {
     const id = context.req.param("id");
     const detach = context.req.query("detach") !== undefined;
-    if (await mounts.umount(id, { detach })) return context.body(null, 204);
+    if (await mounts.umount(id, { detach })) {
+      // After the answer is on its way: the process may have nothing left to live for.
+      setTimeout(() => umounted?.(), 0);
+      return context.body(null, 204);
+    }
     throw new NydusError("not_found", `Cannot unmount "${id}": there is no such mount`);
   });
   app.get("/blobs/:id/usage", (context) =>
@@ -102,19 +108,36 @@ function aliveBody(ending: AbortSignal): ReadableStream<Uint8Array> {
 
 export interface ControlServer extends AsyncDisposable {
   readonly socket: string;
+  /** Lets nobody new in; who watches the process goes on doing so. */
+  retire(): void;
 }
 
 export function serveControl(socket: string, app: Hono): ControlServer {
   rmSync(socket, { force: true });
-  const server = Bun.serve({ unix: socket, fetch: app.fetch });
+  let retired = false;
+  const server = Bun.serve({
+    unix: socket,
+    // A connection may be older than the decision to end.
+    fetch: (request) => (retired ? gone() : app.fetch(request)),
+  });
   chmodSync(socket, 0o600);
+  const retire = (): void => {
+    if (!retired) rmSync(socket, { force: true });
+    retired = true;
+  };
   return {
     socket,
+    retire,
     async [Symbol.asyncDispose]() {
-      rmSync(socket, { force: true });
+      retire();
       await server.stop();
     },
   };
+}
+
+function gone(): Response {
+  const body: ControlError = { code: "unavailable", message: "Cannot reach the mount process: it is ending" };
+  return Response.json(body, { status: 503 });
 }
 
 export function errorOfControl(body: unknown, status: number): NydusError {

@@ -358,7 +358,7 @@ export class ImageMounts implements AsyncDisposable {
     };
   }
 
-  /** Unmounts everything, whether in use or not. */
+  /** Unmounts everything, whether in use or not. A second time there is nothing to do. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const id of [...this.#mounted.keys()]) {
       await this.umount(id, { detach: true }).catch((error: unknown) =>
@@ -366,6 +366,7 @@ export class ImageMounts implements AsyncDisposable {
       );
     }
     await this.#devices?.unmount({ force: true });
+    this.#devices = undefined;
     this.#cache[Symbol.dispose]();
   }
 }
