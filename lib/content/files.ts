@@ -45,11 +45,12 @@ export function streamFile(path: string, range: ByteRange, signal?: AbortSignal)
 export async function writeFileAtomically(
   path: string,
   body: AsyncIterable<Uint8Array> | Uint8Array,
-  signal?: AbortSignal,
+  options: { readonly signal?: AbortSignal | undefined; readonly mode?: number } = {},
 ): Promise<void> {
+  const { signal, mode = 0o644 } = options;
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.partial`);
   try {
-    const file = await open(temporary, "wx", 0o644);
+    const file = await open(temporary, "wx", mode);
     try {
       await writeBody(file, body, signal);
       await file.sync();

@@ -74,7 +74,7 @@ export class OciLayout implements ImageStore {
     options: { signal?: AbortSignal } = {},
   ): Promise<void> {
     const checked = verified(body, descriptor, "the source");
-    await writeFileAtomically(this.blobPath(descriptor.digest), checked, options.signal);
+    await writeFileAtomically(this.blobPath(descriptor.digest), checked, options);
   }
 
   async resolve(reference?: string): Promise<Descriptor> {

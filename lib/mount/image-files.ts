@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { digestHex, digestOf } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
+import { writeFileAtomically } from "../content/files.ts";
 import { readBootstrapLayer } from "../image/bootstrap-layer.ts";
 import { isNydusImage, loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
@@ -34,19 +35,18 @@ export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<st
       `Cannot mount "${source.location}": it is not a Nydus image; convert it first: nydus-tool convert ${source.location} TARGET`,
     );
   }
-  return keep(await readBootstrapLayer(store, image, { signal }), options.cacheDirectory);
+  return await keep(await readBootstrapLayer(store, image, { signal }), options.cacheDirectory);
 }
 
 function platformOption(platform: string | undefined): { platform?: Platform } {
   return platform === undefined ? {} : { platform: parsePlatform(platform) };
 }
 
-function keep(bootstrap: Uint8Array, cacheDirectory: string): string {
+async function keep(bootstrap: Uint8Array, cacheDirectory: string): Promise<string> {
   const directory = join(cacheDirectory, "bootstraps");
   const path = join(directory, digestHex(digestOf(bootstrap)));
   if (existsSync(path)) return path;
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  writeFileSync(`${path}.${process.pid}.new`, bootstrap, { mode: 0o600 });
-  renameSync(`${path}.${process.pid}.new`, path);
+  await writeFileAtomically(path, bootstrap, { mode: 0o600 });
   return path;
 }
