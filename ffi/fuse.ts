@@ -91,9 +91,6 @@ export const ATTR = {
 export const ENTRY_OUT = { SIZE: 128, NODE: 0, ENTRY_VALID: 16, ATTR_VALID: 24, ATTR: 40 } as const;
 /** `struct fuse_attr_out`, 104 bytes. */
 export const ATTR_OUT = { SIZE: 104, ATTR_VALID: 0, ATTR: 16 } as const;
-/** `struct fuse_open_out`, 16 bytes. */
-export const OPEN_OUT = { SIZE: 16, FLAGS: 8 } as const;
-export const FOPEN = { KEEP_CACHE: 2, CACHE_DIR: 8 } as const;
 /** `struct fuse_read_in`, also for READDIR; OFFSET is from the start of the struct. */
 export const READ_IN = { OFFSET: 8, SIZE: 16 } as const;
 /** `struct fuse_getxattr_in`, 8 bytes, the name follows; `struct fuse_getxattr_out`, 8 bytes. */
@@ -101,7 +98,7 @@ export const XATTR = { IN_SIZE: 8, OUT_SIZE: 8 } as const;
 /** `struct fuse_dirent`: the name follows, padded to 8. READDIRPLUS puts a `fuse_entry_out` in front. */
 export const DIRENT = { SIZE: 24, INO: 0, OFFSET: 8, NAME_LENGTH: 16, TYPE: 20 } as const;
 /** `struct fuse_statfs_out` */
-export const STATFS_OUT = { SIZE: 80, BSIZE: 40, NAMELEN: 44, FRSIZE: 48 } as const;
+export const STATFS_OUT = { SIZE: 80, BLOCKS: 0, BSIZE: 40, NAMELEN: 44, FRSIZE: 48 } as const;
 
 /** Notification: the kernel queues again all requests that were read but not answered. */
 export const NOTIFY_RESEND = 7;

@@ -31,8 +31,6 @@ const libc = dlopen("libc.so.6", {
   mmap: { args: [pointer, u64, i32, i32, i32, FFIType.i64], returns: pointer },
   /** int munmap(void *addr, size_t length) */
   munmap: { args: [pointer, u64], returns: i32 },
-  /** int fallocate(int fd, int mode, off_t offset, off_t len) */
-  fallocate: { args: [i32, i32, FFIType.i64, FFIType.i64], returns: i32 },
   /** ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size) */
   lgetxattr: { args: [pointer, pointer, pointer, u64], returns: i64_fast },
   /** ssize_t llistxattr(const char *path, char *list, size_t size) */
@@ -155,7 +153,7 @@ const SYS = {
   pidfd_open: 434,
   pidfd_getfd: 438,
 } as const;
-const FSCONFIG = { SET_FLAG: 0, SET_STRING: 1, CMD_CREATE: 6 } as const;
+const FSCONFIG = { SET_STRING: 1, CMD_CREATE: 6 } as const;
 const AT_FDCWD = -100;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const CLOEXEC = 1;
@@ -170,10 +168,6 @@ export function fsopen(type: string): number {
 /** int fsconfig(int fd, unsigned int cmd, const char *key, const void *value, int aux) */
 export function fsconfigString(fd: number, key: string, value: string): number {
   return syscall(SYS.fsconfig, fd, FSCONFIG.SET_STRING, cString(key), cString(value), 0);
-}
-
-export function fsconfigFlag(fd: number, key: string): number {
-  return syscall(SYS.fsconfig, fd, FSCONFIG.SET_FLAG, cString(key), 0, 0);
 }
 
 export function fsconfigCreate(fd: number): number {
@@ -219,13 +213,6 @@ export function mapFile(fd: number, size: number): Uint8Array {
   const address = libc.mmap(null, size, PROT_READ, MAP_SHARED, fd, 0);
   if (address === null || Number(address) === -1) throw new Error(`mmap: ${errnoName(read.i32(errnoAt))}`);
   return new Uint8Array(toArrayBuffer(address as Pointer, 0, size));
-}
-
-const FALLOC_KEEP_SIZE = 1;
-const FALLOC_PUNCH_HOLE = 2;
-
-export function punchHole(fd: number, offset: number, length: number): number {
-  return checked(libc.fallocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length));
 }
 
 /** Extended attributes of the path itself (links are not followed); undefined where the file system has none. */

@@ -30,7 +30,3 @@ export function printable(name: ByteString): string {
     c >= " " && c < "\x7f" ? c : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`;
   return [...name].map(shown).join("");
 }
-
-export function compareByteStrings(a: ByteString, b: ByteString): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}

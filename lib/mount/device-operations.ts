@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { ATTR, ATTR_OUT, DIRENT, ENTRY_OUT, OP, READ_IN, ROOT_NODE, STATFS_OUT } from "../../ffi/fuse.ts";
+import { ATTR, ATTR_OUT, DIRENT, ENTRY_OUT, OP, READ_IN, ROOT_NODE } from "../../ffi/fuse.ts";
 import { ERRNO } from "../../ffi/libc.ts";
 import type { DeviceSet } from "./device-set.ts";
 import type { FuseChannel } from "./fuse-channel.ts";
@@ -35,10 +35,7 @@ export class DeviceOperations {
       case OP.READDIR:
         return this.#readdir(channel);
       case OP.STATFS:
-        channel.clear(STATFS_OUT.SIZE);
-        channel.put32(STATFS_OUT.BSIZE, 4096);
-        channel.put32(STATFS_OUT.NAMELEN, 255);
-        return channel.send(STATFS_OUT.SIZE);
+        return channel.answerStatfs(0);
       default:
         return channel.sendError(ERRNO.ENOSYS);
     }

@@ -15,6 +15,7 @@ import {
   MAX_READ,
   OUT,
   REQUEST_BUFFER,
+  STATFS_OUT,
 } from "../../ffi/fuse.ts";
 import { addressOf, ERRNO, preadAt, readAt, writeAt } from "../../ffi/libc.ts";
 
@@ -121,6 +122,16 @@ export class FuseChannel {
     this.#out.setUint32(OUT.UNIQUE + 4, this.uniqueHigh, true);
     // ENOENT: the request was interrupted or the mount is gone; there is nobody to tell.
     writeAt(this.fd, this.#replyAddress, OUT.SIZE + size);
+  }
+
+  /** @param blocks of 4096 bytes that the file system holds */
+  answerStatfs(blocks: number): void {
+    this.clear(STATFS_OUT.SIZE);
+    this.put64(STATFS_OUT.BLOCKS, blocks);
+    this.put32(STATFS_OUT.BSIZE, 4096);
+    this.put32(STATFS_OUT.FRSIZE, 4096);
+    this.put32(STATFS_OUT.NAMELEN, 255);
+    this.send(STATFS_OUT.SIZE);
   }
 
   /** The handshake, the same for every file system here: large reads, and no request for what never changes. */

@@ -4,18 +4,7 @@
  *
  * @module
  */
-import {
-  ATTR,
-  ATTR_OUT,
-  DIRENT,
-  ENTRY_OUT,
-  OP,
-  OUT,
-  READ_IN,
-  ROOT_NODE,
-  STATFS_OUT,
-  XATTR,
-} from "../../ffi/fuse.ts";
+import { ATTR, ATTR_OUT, DIRENT, ENTRY_OUT, OP, OUT, READ_IN, ROOT_NODE, XATTR } from "../../ffi/fuse.ts";
 import { ERRNO } from "../../ffi/libc.ts";
 import { byteString } from "../base/byte-string.ts";
 import { MEANINGS, toNydusError } from "../base/error.ts";
@@ -211,12 +200,7 @@ export class TreeOperations {
       (sum, blob) => sum + Math.ceil(blob.uncompressedSize / 4096),
       0,
     );
-    channel.clear(STATFS_OUT.SIZE);
-    channel.put64(0, blocks);
-    channel.put32(STATFS_OUT.BSIZE, 4096);
-    channel.put32(STATFS_OUT.FRSIZE, 4096);
-    channel.put32(STATFS_OUT.NAMELEN, 255);
-    channel.send(STATFS_OUT.SIZE);
+    channel.answerStatfs(blocks);
   }
 }
 

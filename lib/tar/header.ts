@@ -41,7 +41,6 @@ export const HEADER = {
 } as const satisfies Record<string, TextField>;
 
 export const MAGIC_USTAR = "ustar\u000000";
-export const MAGIC_GNU = "ustar  \0";
 
 /** Octal digits, or undefined where a field holds anything else. */
 export function parseNumber(block: Uint8Array, { offset, size }: TextField): number | undefined {
