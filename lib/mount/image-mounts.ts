@@ -9,6 +9,7 @@ import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
+import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
 import type { Fetcher } from "../content/content.ts";
 import { chunkMaps } from "../rafs/chunk-maps.ts";
@@ -59,7 +60,7 @@ export class ImageMounts implements AsyncDisposable {
   readonly #cache: BlobCache;
   readonly #mounted = new Map<string, MountedImage>();
   /** One mount or unmount at a time for an id, in the order of the calls. */
-  readonly #queues = new Map<string, Promise<unknown>>();
+  readonly #turns = new Turns<string>();
   #devices: FuseSession | undefined;
   #deviceNumber = 0;
 
@@ -71,7 +72,7 @@ export class ImageMounts implements AsyncDisposable {
   }
 
   async mount(request: MountRequest): Promise<MountStatus> {
-    return await this.#inTurn(request.id, async () => {
+    return await this.#turns.run(request.id, async () => {
       const mounted = this.#mounted.get(request.id) ?? (await this.#mount(request));
       this.#mounted.set(request.id, mounted);
       this.#save();
@@ -81,7 +82,7 @@ export class ImageMounts implements AsyncDisposable {
 
   /** @returns false when there is no such mount. @throws busy when it is in use, unless `detach` */
   async umount(id: string, options: { readonly detach?: boolean } = {}): Promise<boolean> {
-    return await this.#inTurn(id, async () => {
+    return await this.#turns.run(id, async () => {
       const mounted = this.#mounted.get(id);
       if (mounted === undefined) return false;
       await this.#umount(mounted, options.detach === true);
@@ -105,17 +106,6 @@ export class ImageMounts implements AsyncDisposable {
 
   get cache(): BlobCache {
     return this.#cache;
-  }
-
-  async #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#queues.get(id) ?? Promise.resolve();
-    const mine = before.catch(() => {}).then(work);
-    this.#queues.set(id, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.#queues.get(id) === mine) this.#queues.delete(id);
-    }
   }
 
   /** Descriptors that keep the file systems alive when this process is killed, by what they are for. */

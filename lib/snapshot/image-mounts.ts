@@ -7,6 +7,7 @@
  */
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
+import { Turns } from "../base/turns.ts";
 import type { SnapshotDirectories } from "./directories.ts";
 import type { Credentials } from "./labels.ts";
 import type { Metastore, Snapshot } from "./metastore.ts";
@@ -29,7 +30,7 @@ interface Parts {
 
 export class ImageMounts {
   readonly #parts: Parts;
-  readonly #steps = new Map<number, Promise<unknown>>();
+  readonly #turns = new Turns<number>();
   /** By bootstrap id. They came as labels and are written nowhere. */
   readonly #credentials = new Map<number, Credentials>();
 
@@ -47,7 +48,7 @@ export class ImageMounts {
 
   /** Mount the image unless it is mounted; gives back its mount point. */
   ensure(bootstrap: Snapshot, namespace: string | undefined): Promise<string> {
-    return this.#alone(bootstrap.id, async () => {
+    return this.#turns.run(bootstrap.id, async () => {
       const { directories, mounter, metastore } = this.#parts;
       const path = await directories.bootstrap(bootstrap.id);
       const mountpoint = await directories.createMountpoint(bootstrap.id);
@@ -86,7 +87,7 @@ export class ImageMounts {
 
   /** Unmount the image if nobody uses it any more. A mount that cannot go now is tried again by `releaseUnused`. */
   release(bootstrapId: number): Promise<void> {
-    return this.#alone(bootstrapId, async () => {
+    return this.#turns.run(bootstrapId, async () => {
       const { metastore, mounter, log } = this.#parts;
       if (metastore.users(bootstrapId).length > 0) return;
       try {
@@ -113,18 +114,6 @@ export class ImageMounts {
       } catch (error) {
         log.warn("cannot restore an image", { snapshot: bootstrap.name, error: messageOf(error) });
       }
-    }
-  }
-
-  /** One step at a time for each image, in the order of the calls. */
-  async #alone<T>(id: number, step: () => Promise<T>): Promise<T> {
-    const before = this.#steps.get(id) ?? Promise.resolve();
-    const mine = before.then(step, step);
-    this.#steps.set(id, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.#steps.get(id) === mine) this.#steps.delete(id);
     }
   }
 }
