@@ -4,11 +4,11 @@
  *
  * @module
  */
-import { connect } from "node:net";
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createTransport } from "@connectrpc/connect/protocol-grpc";
 import { type ErrorCode, NydusError, toNydusError } from "../base/error.ts";
+import { Http2Client } from "./http2/client.ts";
 
 export const DEFAULT_ADDRESS = "/run/containerd/containerd.sock";
 export const DEFAULT_NAMESPACE = "default";
@@ -26,24 +26,24 @@ const LEASE_HEADER = "containerd-lease";
 export class ContainerdClient implements AsyncDisposable {
   readonly address: string;
   readonly namespace: string;
-  readonly #sessions: Http2SessionManager;
+  readonly #http: Http2Client;
   readonly #lease: string | undefined;
 
-  constructor(options: ContainerdOptions, shared?: { sessions: Http2SessionManager; lease?: string }) {
+  constructor(options: ContainerdOptions, shared?: { http: Http2Client; lease?: string }) {
     this.address = options.address;
     this.namespace = options.namespace;
-    this.#sessions = shared?.sessions ?? sessionsTo(options.address);
+    this.#http = shared?.http ?? new Http2Client(options.address);
     this.#lease = shared?.lease;
   }
 
   /** The same connection, for another namespace. */
   inNamespace(namespace: string): ContainerdClient {
-    return new ContainerdClient({ address: this.address, namespace }, { sessions: this.#sessions });
+    return new ContainerdClient({ address: this.address, namespace }, { http: this.#http });
   }
 
   /** The same connection and namespace; whatever these calls make belongs to the lease. */
   underLease(lease: string): ContainerdClient {
-    return new ContainerdClient(this, { sessions: this.#sessions, lease });
+    return new ContainerdClient(this, { http: this.#http, lease });
   }
 
   service<S extends DescService>(service: S): Client<S> {
@@ -52,11 +52,16 @@ export class ContainerdClient implements AsyncDisposable {
       if (this.#lease !== undefined) request.header.set(LEASE_HEADER, this.#lease);
       return next(request);
     };
-    const transport = createGrpcTransport({
+    const transport = createTransport({
+      httpClient: (request) => this.#http.request(request),
       baseUrl: BASE_URL,
+      useBinaryFormat: true,
       interceptors: [headers],
-      sessionManager: this.#sessions,
       acceptCompression: [],
+      sendCompression: null,
+      compressMinBytes: 0,
+      readMaxBytes: MESSAGE_LIMIT,
+      writeMaxBytes: MESSAGE_LIMIT,
     });
     return createClient(service, transport);
   }
@@ -71,16 +76,14 @@ export class ContainerdClient implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#sessions.abort();
+    this.#http[Symbol.dispose]();
   }
 }
 
 /** HTTP/2 wants an authority; the socket decides who answers. */
 const BASE_URL = "http://localhost";
-
-function sessionsTo(address: string): Http2SessionManager {
-  return new Http2SessionManager(BASE_URL, {}, { createConnection: () => connect(address) });
-}
+/** containerd's own limit for one message. */
+const MESSAGE_LIMIT = 16 * 2 ** 20;
 
 const CODES: Readonly<Partial<Record<Code, ErrorCode>>> = {
   [Code.Canceled]: "cancelled",
@@ -112,10 +115,12 @@ function systemCode(cause: unknown): string {
 /** Give a failed call a meaning. */
 export function fromGrpc(error: unknown, action: string): NydusError {
   if (error instanceof NydusError) return error;
-  if (!(error instanceof ConnectError)) return toNydusError(error, action);
-  const refused = CONNECTING[systemCode(error.cause)];
+  const refused =
+    CONNECTING[systemCode(error)] ??
+    (error instanceof ConnectError ? CONNECTING[systemCode(error.cause)] : undefined);
   if (refused !== undefined)
     return new NydusError(refused.code, `Cannot ${action}: ${refused.state}`, { cause: error });
+  if (!(error instanceof ConnectError)) return toNydusError(error, action);
   const state = error.rawMessage === "" ? Code[error.code] : error.rawMessage;
   return new NydusError(CODES[error.code] ?? "internal", `Cannot ${action}: ${state}`, { cause: error });
 }

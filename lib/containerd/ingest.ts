@@ -19,10 +19,10 @@ import {
 
 type Request = MessageInitShape<typeof WriteContentRequestSchema>;
 
-/** Bun's HTTP/2 client stalls on single messages of 256 KiB and more. */
-const PIECE_SIZE = 64 * 1024;
+/** Bytes in one request: large enough that the answers do not count, small beside containerd's limit of 16 MiB. */
+const PIECE_SIZE = 256 * 1024;
 /** Requests on their way at once. */
-const AHEAD = 8;
+const AHEAD = 4;
 
 export interface IngestOptions {
   readonly labels?: Readonly<Record<string, string>>;

@@ -7,6 +7,9 @@ import { remoteSnapshotter } from "../../tests/support/snapshotter-client.ts";
 import { testSnapshotter } from "../../tests/support/snapshotter-contract.ts";
 import { TestMounter } from "../../tests/support/test-mounter.ts";
 import { quietLogger } from "../base/log.ts";
+import { ContainerdClient } from "../containerd/client.ts";
+import { withLease } from "../containerd/leases.ts";
+import { SnapshotsClient } from "../containerd/snapshots.ts";
 import { type SnapshotServer, serveSnapshots } from "./service.ts";
 import { Snapshotter } from "./snapshotter.ts";
 
@@ -57,6 +60,30 @@ testSnapshotter("containerd's overlayfs", async () => {
   return remoteSnapshotter(containerd.address, "overlayfs", async () => {
     await containerd[Symbol.asyncDispose]();
   });
+});
+
+test("serveSnapshots() lists more than flow control lets through at once, to containerd's collector", async () => {
+  const directory = await mkdtemp("/tmp/nt-many-");
+  {
+    await using server = await serve(directory);
+    await using containerd = await startContainerd({
+      directory: `${directory}/c`,
+      snapshotters: { nydus: server.address },
+    });
+    await using client = new ContainerdClient({ address: containerd.address, namespace: "default" });
+    const nydus = new SnapshotsClient(client, "nydus");
+    const labels = { "containerd.io/gc.root": "t", "containerd.io/snapshot/long": "y".repeat(3900) };
+    const prepare = (i: number): Promise<unknown> => nydus.prepare(`k${i}`, "", { labels });
+    for (let at = 0; at < 500; at += 25)
+      await Promise.all(Array.from({ length: 25 }, (_, i) => prepare(at + i)));
+    await nydus.remove("k0"); // now the collector has something to look for
+    await withLease(client, async () => {});
+    expect(await nydus.list()).toHaveLength(499);
+    const direct = remoteSnapshotter(server.address, "nydus", async () => {});
+    expect(await direct.list([])).toHaveLength(499);
+    await direct.close();
+  }
+  await rm(directory, { recursive: true });
 });
 
 test("serveSnapshots() makes a socket for root alone and refuses one that is in use", async () => {

@@ -4,14 +4,14 @@
  * @module
  */
 import { rm } from "node:fs/promises";
-import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import type { Server } from "node:net";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { MEANINGS, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type InfoSchema, Kind, Snapshots } from "../containerd/gen/snapshots_pb.ts";
+import { createGrpcServer } from "../containerd/http2/server.ts";
 import type { Mount } from "../containerd/snapshots.ts";
 import type { Snapshot } from "./metastore.ts";
 import type { CreateRequest, Snapshotter } from "./snapshotter.ts";
@@ -148,26 +148,12 @@ export async function serveSnapshots(
   address: string,
   options: ServiceOptions,
 ): Promise<SnapshotServer> {
-  const handler = connectNodeAdapter({
-    routes: snapshotsRoutes(snapshotter, options),
-    connect: false,
-    grpcWeb: false,
-  });
-  const server = createServer(handler);
-  const sessions = new Set<ServerHttp2Session>();
-  server.on("session", (session) => {
-    sessions.add(session);
-    session.once("close", () => sessions.delete(session));
-  });
-  await listenPrivately(address, (path) => listen(server, path));
+  const grpc = createGrpcServer(snapshotsRoutes(snapshotter, options));
+  await listenPrivately(address, (path) => listen(grpc.server, path));
   return {
     address,
     async [Symbol.asyncDispose]() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      // containerd keeps its connection open: let calls end, take no new ones.
-      for (const session of sessions) session.close();
-      await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
-      for (const session of sessions) session.destroy();
+      await grpc.close(CLOSE_MS);
       await rm(address, { force: true });
     },
   };
@@ -176,7 +162,7 @@ export async function serveSnapshots(
 /** How long calls that are under way may take at the end. */
 const CLOSE_MS = 5000;
 
-async function listen(server: Http2Server, path: string): Promise<void> {
+async function listen(server: Server, path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(path, () => {
