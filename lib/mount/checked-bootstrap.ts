@@ -7,7 +7,7 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestHex, digestOf } from "../base/digest.ts";
-import { corrupt, toNydusError } from "../base/error.ts";
+import { corrupt, NydusError, toNydusError } from "../base/error.ts";
 import { type Bootstrap, openBootstrap } from "../rafs/bootstrap.ts";
 import { checkBootstrap } from "../rafs/check.ts";
 
@@ -26,7 +26,7 @@ export function openChecked(path: string, cacheDirectory: string): CheckedBootst
   const digest = digestOf(bytes);
   const notes = join(cacheDirectory, "checked");
   const note = join(notes, `${digestHex(digest)}.${CHECKER_VERSION}`);
-  const bootstrap = openBootstrap(bytes);
+  const bootstrap = opened(bytes, path);
   if (!existsSync(note)) {
     const violations = checkBootstrap(bytes);
     const [first] = violations;
@@ -38,6 +38,16 @@ export function openChecked(path: string, cacheDirectory: string): CheckedBootst
     writeFileSync(note, "", { mode: 0o600 });
   }
   return { bootstrap, digest };
+}
+
+/** The reader knows bytes only; people want to know whose. */
+function opened(bytes: Uint8Array, path: string): Bootstrap {
+  try {
+    return openBootstrap(bytes);
+  } catch (error) {
+    const { code, message } = toNydusError(error, "read the bootstrap");
+    throw new NydusError(code, message.replace("the bootstrap", `bootstrap "${path}"`), { cause: error });
+  }
 }
 
 function readBounded(path: string): Uint8Array {

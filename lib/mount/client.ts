@@ -111,11 +111,13 @@ export class MountServer implements AsyncDisposable {
 
   /** Unmounts everything and ends the process. */
   async stop(): Promise<void> {
+    // Nobody watches a process whose first mount failed.
+    const gone = this.#watched ? this.ended : this.#client.gone().catch(() => {});
     const running = await this.#ifRunning(async () => {
       await this.#client.stop();
       return true;
     }, false);
-    if (running || this.#watched) await Promise.race([this.ended, Bun.sleep(START_TIMEOUT_MS)]);
+    if (running || this.#watched) await Promise.race([gone, Bun.sleep(START_TIMEOUT_MS)]);
   }
 
   async #ifRunning<T>(work: () => Promise<T>, otherwise: T): Promise<T> {
