@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { NydusError, toNydusError } from "../base/error.ts";
+import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
 import type { CredentialSource, Credentials } from "./credentials.ts";
 import type { Access, HttpRequest, HttpResponse, Send } from "./http.ts";
@@ -57,7 +57,7 @@ class Authenticator {
   async send(request: HttpRequest): Promise<HttpResponse> {
     const scope = this.#scopeOf(request.access);
     const before = this.#held.get(scope);
-    const header = this.#challenge === undefined ? undefined : await this.#header(scope, request.signal);
+    const header = await this.#expected(scope, request.signal);
     const response = await this.#send(withHeader(request, header));
     if (response.status !== 401 && response.status !== 403) return response;
 
@@ -71,6 +71,17 @@ class Authenticator {
     const again = await this.#send(withHeader(request, await this.#header(scope, request.signal)));
     if (again.status === 401) throw await this.#refused(again, request);
     return again;
+  }
+
+  /** What the registry wanted last time. Without credentials ask again: it may have been a mistake of the registry's. */
+  async #expected(scope: string, signal?: AbortSignal): Promise<string | undefined> {
+    if (this.#challenge === undefined) return undefined;
+    try {
+      return await this.#header(scope, signal);
+    } catch (error) {
+      if (this.#challenge.scheme === "basic" && isCode(error, "denied")) return undefined;
+      throw error;
+    }
   }
 
   #scopeOf({ write, alsoRead }: Access): string {
