@@ -23,6 +23,12 @@ const libc = dlopen("libc.so.6", {
   mount: { args: [pointer, pointer, pointer, u64, pointer], returns: i32 },
   /** int umount2(const char *target, int flags) */
   umount2: { args: [pointer, i32], returns: i32 },
+  /** int fallocate(int fd, int mode, off_t offset, off_t len) */
+  fallocate: { args: [i32, i32, FFIType.i64, FFIType.i64], returns: i32 },
+  /** int posix_fadvise(int fd, off_t offset, off_t len, int advice): returns an error number, not -1 */
+  posix_fadvise: { args: [i32, FFIType.i64, FFIType.i64, i32], returns: i32 },
+  /** int fcntl(int fd, int cmd, ...): an integer as third argument */
+  fcntl: { args: [i32, i32, FFIType.i64], returns: i32 },
   /** int flock(int fd, int operation) */
   flock: { args: [i32, i32], returns: i32 },
   /** long syscall(long number, ...): the new mount API has no wrappers in Debian 12's glibc */
@@ -135,6 +141,41 @@ export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
 
 export function flock(fd: number, operation: number): number {
   return checked(libc.flock(fd, operation));
+}
+
+const FALLOC_FL = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const;
+
+/** Gives the space of whole blocks back; they read as zeros. The file keeps its size. */
+export function punchHole(fd: number, offset: number, length: number): number {
+  return checked(libc.fallocate(fd, FALLOC_FL.KEEP_SIZE | FALLOC_FL.PUNCH_HOLE, offset, length));
+}
+
+const POSIX_FADV_DONTNEED = 4;
+
+/** Takes clean pages of the range out of the page cache, so that the next read sees the disk. */
+export function dropPages(fd: number, offset: number, length: number): number {
+  return -libc.posix_fadvise(fd, offset, length, POSIX_FADV_DONTNEED);
+}
+
+const F = { SETSIG: 10, SETLEASE: 1024 } as const;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+const SIGURG = 23;
+
+/**
+ * Whether the file is open anywhere but through this open file description: in another process, or in the kernel, as
+ * by a mount that stands on it. A write lease (fcntl(2), "Leases") is granted only to who has the file alone; it is
+ * given back at once.
+ *
+ * @returns undefined where the file system has no leases
+ */
+export function isOpenElsewhere(fd: number): boolean | undefined {
+  // Whoever opens the file meanwhile makes the kernel signal us; SIGURG is ignored unless somebody asks for it.
+  checked(libc.fcntl(fd, F.SETSIG, SIGURG));
+  const result = checked(libc.fcntl(fd, F.SETLEASE, F_WRLCK));
+  if (result < 0) return result === -ERRNO.EAGAIN ? true : undefined;
+  checked(libc.fcntl(fd, F.SETLEASE, F_UNLCK));
+  return false;
 }
 
 function syscall(number: number, ...args: (number | Uint8Array)[]): number {

@@ -31,6 +31,14 @@ export class ExactReader implements AsyncDisposable {
     return whole;
   }
 
+  /** Passes over bytes without keeping them. @throws corrupt when the stream ends early */
+  async skip(count: number): Promise<void> {
+    for (let passed = 0; passed < count; ) {
+      if (this.#rest.byteLength === 0) await this.#next(count, passed);
+      passed += this.#cut(Math.min(count - passed, this.#rest.byteLength)).byteLength;
+    }
+  }
+
   #cut(count: number): Uint8Array {
     const piece = this.#rest.subarray(0, count);
     this.#rest = this.#rest.subarray(count);
