@@ -18,6 +18,9 @@ import { BLOB_FEATURES, REFUSED_BLOB_FEATURES } from "./flags.ts";
 import { BLOCK_SIZE, type Superblock } from "./superblock.ts";
 import { unreadable, unsupported } from "./superblock-reader.ts";
 
+/** A record of 40 bytes and a dictionary of at most 32 KiB. */
+const MAX_UNIT_RECORD = 40 + 32 * 1024;
+
 export interface Blobs {
   readonly blobs: readonly BlobInfo[];
   /** `mappedBlock` of each device slot. */
@@ -26,14 +29,12 @@ export interface Blobs {
 
 /** Features we do not serve; each has its sentence. */
 const UNSUPPORTED: readonly (readonly [bit: number, sentence: string])[] = [
-  [BLOB_FEATURES.zran, "its blobs are original gzip layers (OCI-ref, zran)"],
-  [BLOB_FEATURES.separate, "its blobs keep data and metadata apart (OCI-ref)"],
-  [BLOB_FEATURES.batch, "its blobs hold batches of chunks"],
-  [BLOB_FEATURES.encrypted, "its blobs are encrypted"],
   [BLOB_FEATURES.tarfs, "its blobs are plain tars (tarfs)"],
   [BLOB_FEATURES.external, "its blobs are external files"],
-  [BLOB_FEATURES.generatedDictionary, "it is a generated chunk dictionary, not an image"],
 ];
+
+/** Chunks of such blobs lie inside larger stored units, which only the compression information tells. */
+export const UNIT_FEATURES: number = BLOB_FEATURES.batch | BLOB_FEATURES.zran;
 
 /** @throws corrupt, unsupported */
 export function readBlobs(view: DataView, superblock: Superblock): Blobs {
@@ -50,7 +51,7 @@ export function readBlobs(view: DataView, superblock: Superblock): Blobs {
     if (idText(slot.tag) !== entry.id) throw unreadable(`device slot ${i} does not name blob ${entry.id}`);
     if (slot.blocks !== entry.uncompressedSize / BLOCK_SIZE)
       throw unreadable(`device slot ${i} has ${slot.blocks} blocks, not the size of blob ${entry.id}`);
-    const { chunkSize: _, cipher: __, ...blob } = entry;
+    const { chunkSize: _, ...blob } = entry;
     blobs.push(blob);
     mappedBlocks.push(slot.mappedBlock);
   }
@@ -61,15 +62,10 @@ export function readBlobs(view: DataView, superblock: Superblock): Blobs {
 /** Ids name files in the cache and the registry, so nothing but hex (or the placeholder) gets through. */
 const BLOB_ID = /^(?:[0-9a-f]{64}|x{64})$/;
 
-function checkEntry(
-  blob: BlobInfo & { chunkSize: number; cipher: number },
-  index: number,
-  superblock: Superblock,
-): void {
+function checkEntry(blob: BlobInfo & { chunkSize: number }, index: number, superblock: Superblock): void {
   const bad = (state: string): never => {
     throw unreadable(`blob ${index} ${state}`);
   };
-  if (blob.cipher !== 0) throw unsupported("its blobs are encrypted");
   for (const [bit, sentence] of UNSUPPORTED) if ((blob.features & bit) !== 0) throw unsupported(sentence);
   if ((blob.features & REFUSED_BLOB_FEATURES) !== 0)
     bad(`has unknown features 0x${blob.features.toString(16)}`);
@@ -79,7 +75,10 @@ function checkEntry(
   if (blob.chunkSize !== superblock.chunkSize)
     bad(`has chunk size ${blob.chunkSize} instead of ${superblock.chunkSize}`);
   if (blob.chunkCount === 0 || blob.chunkCount > MAX_CHUNKS) bad(`has ${blob.chunkCount} chunks`);
+  if ((blob.cipher !== undefined) !== ((blob.features & BLOB_FEATURES.encrypted) !== 0))
+    bad("has a cipher, or says that it is encrypted, but not both");
   checkSizes(blob, bad);
+  checkChunkInfo(blob, bad);
 }
 
 function checkSizes(blob: BlobInfo, bad: (state: string) => never): void {
@@ -92,16 +91,29 @@ function checkSizes(blob: BlobInfo, bad: (state: string) => never): void {
   ) {
     bad(`has ${uncompressedSize} uncompressed bytes`);
   }
-  const entrySize = (blob.features & BLOB_FEATURES.ciVersion2) !== 0 ? 24 : 16;
-  if (blob.ciUncompressedSize !== entrySize * blob.chunkCount)
-    bad(`has ${blob.ciUncompressedSize} bytes of compression information for ${blob.chunkCount} chunks`);
-  if (blob.ciCompressedSize > blob.ciUncompressedSize) bad("has compression information that grew");
   if (blob.ciOffset + blob.ciCompressedSize > MAX_COMPRESSED_SIZE) bad("has compression information nowhere");
   if (dataSize(blob) < 0) bad("has no room for its chunks");
 }
 
+function checkChunkInfo(blob: BlobInfo, bad: (state: string) => never): void {
+  const { features, chunkCount, ciUncompressedSize: size } = blob;
+  const version2 = (features & BLOB_FEATURES.ciVersion2) !== 0;
+  const more = (features & (UNIT_FEATURES | BLOB_FEATURES.encrypted)) !== 0;
+  if (more && !version2) bad("has units or is encrypted, but its compression information is of version 1");
+  if ((features & UNIT_FEATURES) === UNIT_FEATURES) bad("has batches and gzip windows at once");
+  const entries = (version2 ? 24 : 16) * chunkCount;
+  const open = (features & BLOB_FEATURES.generatedDictionary) !== 0;
+  if (!open && (more ? size < entries : size !== entries))
+    bad(`has ${size} bytes of compression information for ${chunkCount} chunks`);
+  // It is held in memory: entries, and for each chunk at most a unit with its dictionary.
+  if (size > entries + chunkCount * MAX_UNIT_RECORD && !open)
+    bad(`has ${size} bytes of compression information`);
+  if (blob.ciCompressedSize > size) bad("has compression information that grew");
+}
+
 /** Bytes of the stored blob that hold chunks: compressed offsets end at or before it. */
 export function dataSize(blob: BlobInfo): number {
+  if ((blob.features & BLOB_FEATURES.separate) !== 0) return blob.compressedSize;
   if ((blob.features & BLOB_FEATURES.capTarToc) === 0) return blob.compressedSize;
   const header = (blob.features & BLOB_FEATURES.tarHeaders) !== 0 ? 512 : 0;
   return blob.ciOffset - header;

@@ -7,7 +7,8 @@ import { byteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
 import { COMPRESSORS, type Compressor } from "../base/compression.ts";
 import { CHUNK_DIGESTERS, type ChunkDigester } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
-import { bytes, struct, u32, u64 } from "../base/struct.ts";
+import { bytes, struct, u32, u64, viewOf } from "../base/struct.ts";
+import type { Cipher } from "./chunk-map.ts";
 
 /** What a bootstrap says about one data blob. */
 export interface BlobInfo {
@@ -36,6 +37,8 @@ export interface BlobInfo {
   /** Of the blob that holds the metadata when it is a separate one; zeros and 0 otherwise. */
   readonly metaDigest: Uint8Array;
   readonly metaSize: number;
+  /** Of encrypted blobs. It stands in the fields of the metadata blob, which such a blob cannot have. */
+  readonly cipher?: Cipher;
 }
 
 /** `RafsV6Blob` of the reference. */
@@ -56,7 +59,7 @@ export const blobEntry = struct(256, {
   ciUncompressedSize: u64(128),
   tocDigest: bytes(136, 32),
   metaDigest: bytes(168, 32),
-  metaSize: u64(200),
+  metaSize: bytes(200, 8),
   cipherIv: bytes(208, 8),
   cipher: u32(216),
 });
@@ -79,19 +82,32 @@ export function idText(field: Uint8Array): string {
   return byteString(field).replace(/\0+$/, "");
 }
 
-/** Decodes; judging the values is `checkBlobEntry`'s part. */
-export function readBlobEntry(view: DataView, at: number): BlobInfo & { chunkSize: number; cipher: number } {
-  const { cipherIv: _, ...record } = blobEntry.read(view, at);
+/** Numbers are those on disk; the reference knows two more that images cannot use. */
+const CIPHER = { none: 0, aesXts: 1 } as const;
+const KEY_SIZE = 32;
+
+/** Decodes; judging the values is `checkEntry`'s part. @throws corrupt, unsupported */
+export function readBlobEntry(view: DataView, at: number): BlobInfo & { chunkSize: number } {
+  const { cipherIv, cipher, metaDigest, metaSize, ...record } = blobEntry.read(view, at);
+  if (cipher !== CIPHER.none && cipher !== CIPHER.aesXts)
+    throw corrupt(`Cannot read the blob table: cipher ${cipher} is not known`);
+  const encrypted = cipher === CIPHER.aesXts;
   return {
     ...record,
     id: idText(record.id),
     compressor: nameOf(COMPRESSORS, record.compressor, "compressor"),
     digester: nameOf(CHUNK_DIGESTERS, record.digester, "digester"),
     ciCompressor: nameOf(COMPRESSORS, record.ciCompressor, "compressor"),
+    metaDigest: encrypted ? new Uint8Array(KEY_SIZE) : metaDigest,
+    metaSize: encrypted ? 0 : u64(0).read(viewOf(metaSize), 0),
+    ...(encrypted ? { cipher: { key: metaDigest, iv: Buffer.concat([metaSize, cipherIv]) } } : {}),
   };
 }
 
 export function writeBlobEntry(view: DataView, at: number, blob: BlobInfo, chunkSize: number): void {
+  const { cipher, metaDigest, metaSize } = blob;
+  const plainSize = new Uint8Array(8);
+  u64(0).write(viewOf(plainSize), 0, metaSize);
   blobEntry.write(view, at, {
     ...blob,
     chunkSize,
@@ -99,5 +115,9 @@ export function writeBlobEntry(view: DataView, at: number, blob: BlobInfo, chunk
     compressor: COMPRESSORS[blob.compressor],
     digester: CHUNK_DIGESTERS[blob.digester],
     ciCompressor: COMPRESSORS[blob.ciCompressor],
+    metaDigest: cipher === undefined ? metaDigest : cipher.key,
+    metaSize: cipher === undefined ? plainSize : cipher.iv.subarray(0, 8),
+    cipherIv: cipher === undefined ? new Uint8Array(8) : cipher.iv.subarray(8),
+    cipher: cipher === undefined ? CIPHER.none : CIPHER.aesXts,
   });
 }

@@ -46,6 +46,7 @@ const E = extendedInode.fields;
 const X = chunkIndex.fields;
 
 export class Bootstrap {
+  readonly version = 6;
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly superblock: Superblock;

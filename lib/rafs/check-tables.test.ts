@@ -190,10 +190,28 @@ const tables: readonly Case[] = [
     "compressor 9 is not known",
   ],
   [
-    "an encrypted blob",
+    "a cipher on a plain blob",
     ({ view, blobTable }) => B.cipher.write(view, blobTable, 1),
     "",
-    "its blobs are encrypted",
+    "blob 0 has a cipher, or says that it is encrypted, but not both",
+  ],
+  [
+    "an unknown cipher",
+    ({ view, blobTable }) => B.cipher.write(view, blobTable, 2),
+    "",
+    "cipher 2 is not known",
+  ],
+  [
+    "batches without room for them",
+    ({ view, blobTable }) => B.features.write(view, blobTable, 0x4000_0081),
+    "",
+    "its compression information is of version 1",
+  ],
+  [
+    "batches in a gzip layer",
+    ({ view, blobTable }) => B.features.write(view, blobTable, 0x4000_008d),
+    "",
+    "has batches and gzip windows at once",
   ],
   [
     "an unaligned blob",
@@ -255,7 +273,7 @@ const tables: readonly Case[] = [
     "a batched chunk",
     ({ view, chunkTable }) => R.flags.write(view, chunkTable, 8),
     "",
-    "its blobs hold batches of chunks",
+    "has flags 0x8, unlike its blob",
   ],
   [
     "an ordinal past the blob",

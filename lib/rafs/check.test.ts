@@ -5,7 +5,7 @@ import { NydusError } from "../base/error.ts";
 import { openBootstrap } from "./bootstrap.ts";
 import { Broken, SAMPLE } from "./broken-bootstrap.test-support.ts";
 import { checkBootstrap } from "./check.ts";
-import { chunkMaps } from "./chunk-maps.ts";
+import { readChunks } from "./chunk-maps.ts";
 import { extendedInode } from "./inode.ts";
 import { attributes, sampleTree } from "./sample-tree.test-support.ts";
 import { readTree } from "./tree-reader.ts";
@@ -51,7 +51,7 @@ function useEverything(bytes: Uint8Array): void {
       if (!(error instanceof NydusError)) throw error;
     }
   };
-  attempt(() => chunkMaps(image));
+  attempt(() => readChunks(image));
   attempt(() => readTree(image));
   attempt(() => {
     for (const { nid, name } of image.readdir(image.rootNid)) {

@@ -7,6 +7,49 @@
 import type { Compressor } from "../base/compression.ts";
 import type { ChunkDigester } from "../base/digest.ts";
 
+/** Chunks compressed together. */
+export interface BatchUnit {
+  readonly kind: "batch";
+  readonly storedSize: number;
+  /** Bytes that it expands to; as many as are stored when it is not compressed. */
+  readonly size: number;
+}
+
+/** A stretch of an original gzip layer that can be decoded by itself. */
+export interface GzipWindow {
+  readonly kind: "window";
+  /** In the gzip file, of the first whole byte. */
+  readonly inOffset: number;
+  /** In the decoded layer. */
+  readonly outOffset: number;
+  readonly storedSize: number;
+  readonly size: number;
+  /** 0 to 7 high bits of `previousByte`, the one before `inOffset`, come first. */
+  readonly bits: number;
+  readonly previousByte: number;
+  /** The last decoded bytes before `outOffset` that are copied from, at most 32 KiB. */
+  readonly dictionary: Uint8Array;
+}
+
+/** Chunks that are not stored each by itself but cut out of what a larger stored unit expands to. */
+export interface StoredUnits {
+  readonly units: readonly (BatchUnit | GzipWindow)[];
+  /** By chunk: its unit, or `NO_UNIT` when it is stored by itself. */
+  readonly unitOf: Uint32Array;
+  /** By chunk: where it starts in what the unit expands to. */
+  readonly offsetIn: Uint32Array;
+}
+
+export const NO_UNIT = 0xffff_ffff;
+
+/** AES-128-XTS; one pair for all of a blob, each stored unit encrypted by itself. */
+export interface Cipher {
+  /** 32 bytes: the data key, then the tweak key. */
+  readonly key: Uint8Array;
+  /** 16 bytes: the tweak. */
+  readonly iv: Uint8Array;
+}
+
 export interface ChunkMap {
   /** Hex digest of the blob: what to ask the registry for. */
   readonly blobId: string;
@@ -20,12 +63,17 @@ export interface ChunkMap {
   /** Ascending; chunks do not overlap. Each array has `count` elements. */
   readonly uncompressedOffset: Float64Array;
   readonly uncompressedLength: Uint32Array;
+  /** Of chunks in a unit: the unit's. */
   readonly compressedOffset: Float64Array;
   readonly compressedLength: Uint32Array;
   /** 1 = stored compressed. */
   readonly compressed: Uint8Array;
   /** 32 bytes a chunk. */
   readonly digests: Uint8Array;
+  /** Of blobs that have any. */
+  readonly units?: StoredUnits;
+  /** Of encrypted blobs. */
+  readonly cipher?: Cipher;
 }
 
 /** Index of the last chunk that starts at or before `offset`, or -1. */
@@ -38,6 +86,11 @@ export function chunkAt(map: ChunkMap, offset: number): number {
     else high = middle - 1;
   }
   return low;
+}
+
+/** The unit that a chunk lies in, or `NO_UNIT`. */
+export function unitOf(map: ChunkMap, chunk: number): number {
+  return map.units?.unitOf[chunk] ?? NO_UNIT;
 }
 
 export function chunkDigest(map: ChunkMap, index: number): Uint8Array {

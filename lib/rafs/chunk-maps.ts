@@ -6,18 +6,19 @@
  */
 import type { NydusError } from "../base/error.ts";
 import type { BlobInfo } from "./blob-table.ts";
-import { dataSize } from "./blob-table-reader.ts";
+import { dataSize, UNIT_FEATURES } from "./blob-table-reader.ts";
 import type { Bootstrap } from "./bootstrap.ts";
 import type { ChunkMap } from "./chunk-map.ts";
 import { chunkRecord } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
 import { BLOCK_SIZE } from "./superblock.ts";
-import { unreadable, unsupported } from "./superblock-reader.ts";
+import { unreadable } from "./superblock-reader.ts";
 
 const R = chunkRecord.fields;
 
 /** The chunks of one blob, and where to find one by its address. */
 export interface BlobChunks {
+  /** Of a blob with units, places in the stored blob are not known from here: see `lib/blob/load-chunk-maps.ts`. */
   readonly map: ChunkMap;
   /** Uncompressed block to position in the map. */
   readonly positions: ReadonlyMap<number, number>;
@@ -31,11 +32,6 @@ export interface BlobChunks {
  *
  * @throws corrupt when a chunk is outside its blob, larger than a chunk, or overlaps another
  */
-export function chunkMaps(bootstrap: Bootstrap): ChunkMap[] {
-  return readChunks(bootstrap).map(({ map }) => map);
-}
-
-/** @throws corrupt */
 export function readChunks(bootstrap: Bootstrap): BlobChunks[] {
   const { view, bytes, blobs, superblock } = bootstrap;
   const { offset } = superblock.chunkTable;
@@ -47,7 +43,8 @@ export function readChunks(bootstrap: Bootstrap): BlobChunks[] {
     const found = chunks[places.blob[r] ?? 0];
     const position = found?.positions.get(places.block[r] ?? 0);
     if (found === undefined || position === undefined) continue;
-    fill(found, position, view, at, superblock.chunkSize);
+    const blob = blobs[places.blob[r] ?? 0];
+    if (blob !== undefined) fill(found, position, blob, view, at, superblock.chunkSize);
     found.map.digests.set(bytes.subarray(at, at + 32), 32 * position);
   }
   for (const { map } of chunks) checkOverlap(map);
@@ -99,27 +96,44 @@ function emptyChunks(blob: BlobInfo, sorted: Uint32Array): BlobChunks {
   return { map: emptyMap(blob, sorted.length), positions, ordinals: new Uint32Array(sorted.length) };
 }
 
-function fill({ map, ordinals }: BlobChunks, i: number, view: DataView, at: number, chunkSize: number): void {
-  const flags = R.flags.read(view, at);
-  if ((flags & CHUNK_FLAGS.batch) !== 0) throw unsupported("its blobs hold batches of chunks");
-  if ((flags & CHUNK_FLAGS.encrypted) !== 0) throw unsupported("its blobs are encrypted");
+function fill(
+  { map, ordinals }: BlobChunks,
+  i: number,
+  blob: BlobInfo,
+  view: DataView,
+  at: number,
+  chunkSize: number,
+): void {
   const start = R.uncompressedOffset.read(view, at);
   const length = R.uncompressedSize.read(view, at);
+  if (length === 0 || length > chunkSize) throw bad(at, `has ${length} bytes`);
+  if (start + length > map.uncompressedSize) throw bad(at, `lies past the end of blob ${map.blobId}`);
+  map.uncompressedOffset[i] = start;
+  map.uncompressedLength[i] = length;
+  ordinals[i] = R.index.read(view, at);
+  if ((blob.features & UNIT_FEATURES) === 0) fillStored(map, i, blob, view, at);
+}
+
+/** Encrypting makes less than a cipher block two bytes more than one. */
+const SHORTEST_ENCRYPTED = 18;
+
+function fillStored(map: ChunkMap, i: number, blob: BlobInfo, view: DataView, at: number): void {
+  const flags = R.flags.read(view, at);
+  const encrypted = (flags & CHUNK_FLAGS.encrypted) !== 0;
   const from = R.compressedOffset.read(view, at);
   const stored = R.compressedSize.read(view, at);
   const compressed = flags & CHUNK_FLAGS.compressed;
-  if (length === 0 || length > chunkSize) throw bad(at, `has ${length} bytes`);
-  if (start + length > map.uncompressedSize) throw bad(at, `lies past the end of blob ${map.blobId}`);
+  const length = map.uncompressedLength[i] ?? 0;
+  if ((flags & CHUNK_FLAGS.batch) !== 0 || encrypted !== (blob.cipher !== undefined))
+    throw bad(at, `has flags 0x${flags.toString(16)}, unlike its blob`);
   if (stored === 0 || from + stored > map.compressedSize)
     throw bad(at, `is stored past the end of blob ${map.blobId}`);
-  if (compressed === 0 ? stored !== length : stored > length)
+  const most = encrypted ? Math.max(length, SHORTEST_ENCRYPTED) : length;
+  if (stored > most || (compressed === 0 && stored !== length && stored !== most))
     throw bad(at, `has ${stored} stored bytes for ${length}`);
-  map.uncompressedOffset[i] = start;
-  map.uncompressedLength[i] = length;
   map.compressedOffset[i] = from;
   map.compressedLength[i] = stored;
   map.compressed[i] = compressed;
-  ordinals[i] = R.index.read(view, at);
 }
 
 function checkOverlap({ count, uncompressedOffset, uncompressedLength, blobId }: ChunkMap): void {
@@ -150,5 +164,6 @@ function emptyMap(blob: BlobInfo, count: number): ChunkMap {
     compressedLength: new Uint32Array(shared(4 * count)),
     compressed: new Uint8Array(shared(count)),
     digests: new Uint8Array(shared(32 * count)),
+    ...(blob.cipher === undefined ? {} : { cipher: blob.cipher }),
   };
 }

@@ -47,12 +47,23 @@ function compare(a: ChunkEntry, b: ChunkEntry): number {
   return Buffer.compare(a.chunk.digest, b.chunk.digest) || a.blob - b.blob || a.chunk.index - b.chunk.index;
 }
 
-/** Into zeros, field by field: there are as many records as files. */
-export function writeChunkTable(view: DataView, offset: number, entries: readonly ChunkEntry[]): void {
+/**
+ * Into zeros, field by field: there are as many records as files.
+ *
+ * @param encrypted by position in the blob table
+ */
+export function writeChunkTable(
+  view: DataView,
+  offset: number,
+  entries: readonly ChunkEntry[],
+  encrypted: readonly boolean[],
+): void {
   let at = offset;
   for (const { chunk, blob, fileOffset } of entries) {
     const flags =
-      (chunk.compressed ? CHUNK_FLAGS.compressed : 0) | (chunk.crc !== 0 ? CHUNK_FLAGS.hasCrc : 0);
+      (chunk.compressed ? CHUNK_FLAGS.compressed : 0) |
+      (chunk.crc !== 0 ? CHUNK_FLAGS.hasCrc : 0) |
+      (encrypted[blob] === true ? CHUNK_FLAGS.encrypted : 0);
     R.digest.write(view, at, chunk.digest);
     R.blob.write(view, at, blob);
     R.flags.write(view, at, flags);

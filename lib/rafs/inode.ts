@@ -6,7 +6,7 @@
 import { type Field, struct, u16, u32, u64 } from "../base/struct.ts";
 
 /** Signed seconds. Past 2^53 the value is rounded: such a time is nonsense, but not dangerous. */
-const seconds = (offset: number): Field<number> => ({
+export const seconds = (offset: number): Field<number> => ({
   offset,
   size: 8,
   read: (view, at) => view.getInt32(at + offset + 4, true) * 2 ** 32 + view.getUint32(at + offset, true),

@@ -6,7 +6,7 @@ import { dumpTree } from "../tree/dump.ts";
 import type { ChunkRef, Directory, Node } from "../tree/tree.ts";
 import { openBootstrap } from "./bootstrap.ts";
 import { checkBootstrap } from "./check.ts";
-import { chunkMaps } from "./chunk-maps.ts";
+import { readChunks } from "./chunk-maps.ts";
 import { type Sample, sampleTree, treeArbitrary } from "./sample-tree.test-support.ts";
 import { readTree } from "./tree-reader.ts";
 import { writeBootstrap } from "./writer.ts";
@@ -115,10 +115,10 @@ test("Bootstrap.lookup() finds every name of a large directory, and no other", (
     expect(image.lookup(many, byteStringOf(name))).toBe(undefined);
 });
 
-test("chunkMaps() has every chunk once, sorted and with its digest", () => {
+test("readChunks() has every chunk once, sorted and with its digest", () => {
   const { root, blobs } = sampleTree();
   const image = openBootstrap(writeBootstrap(root, blobs.options));
-  const maps = chunkMaps(image);
+  const maps = readChunks(image).map(({ map }) => map);
   const chunks = new Map<string, string>();
   const visit = (dir: Directory): void => {
     for (const node of dir.entries.values()) {

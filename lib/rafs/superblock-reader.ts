@@ -53,7 +53,7 @@ function require(condition: boolean, state: string): void {
 /** @throws corrupt, unsupported */
 export function readSuperblock(view: DataView): Superblock {
   if (view.byteLength >= 4 && view.getUint32(0, true) === RAFS_V5_MAGIC)
-    throw unsupported("it is RAFS v5; only v6 is supported");
+    throw unsupported("it is RAFS v5, not v6");
   require(view.byteLength >= 2 * BLOCK_SIZE, `it has ${view.byteLength} bytes, less than two blocks`);
   const erofs = superblock.read(view, SUPERBLOCK_OFFSET);
   require(erofs.magic === EROFS_MAGIC, "there is no EROFS superblock at 1024");
@@ -82,7 +82,6 @@ function readFlags(stored: bigint): Pick<Superblock, "flags" | "compressor" | "d
   const flags = Number(stored);
   if ((flags & SUPERBLOCK_FLAGS.tarfs) !== 0)
     throw unsupported("it is in tarfs mode (files inside plain tars)");
-  if ((flags & SUPERBLOCK_FLAGS.encryptionXts) !== 0) throw unsupported("its blobs are encrypted");
   const unknown = (flags & ~KNOWN_SUPERBLOCK_FLAGS) >>> 0;
   require(unknown === 0, `superblock flags 0x${unknown.toString(16)} are not known`);
   const compressor = onlyFlag(flags, COMPRESSOR_FLAGS);

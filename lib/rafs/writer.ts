@@ -87,7 +87,8 @@ export function writeBootstrap(root: Directory, options: WriteOptions): Uint8Arr
   for (const [i, nid] of frame.prefetch.entries()) view.setUint32(frame.prefetchOffset + 4 * i, nid, true);
   for (const planned of layout.nodes)
     writeInode(image, view, planned, { base: frame.base, order, chunkSize: options.chunkSize });
-  writeChunkTable(view, frame.chunkTable, chunks);
+  const encrypted = devices.map(({ info }) => info.cipher !== undefined);
+  writeChunkTable(view, frame.chunkTable, chunks, encrypted);
   return image;
 }
 
@@ -155,7 +156,9 @@ function superblockFlags(layout: Layout, devices: readonly Device[], options: Wr
     (options.explicitOwner === false ? 0 : SUPERBLOCK_FLAGS.explicitOwner) |
     (hasXattr ? SUPERBLOCK_FLAGS.hasXattr : 0) |
     (inlined ? SUPERBLOCK_FLAGS.inlinedDigests : 0) |
-    SUPERBLOCK_FLAGS.encryptionNone
+    (devices.some(({ info }) => info.cipher !== undefined)
+      ? SUPERBLOCK_FLAGS.encryptionXts
+      : SUPERBLOCK_FLAGS.encryptionNone)
   );
 }
 

@@ -30,6 +30,8 @@ export interface TarHeader {
 export interface TarEntry extends TarHeader {
   /** Where the entry starts in the archive (its first header block), for messages. */
   readonly offset: number;
+  /** Where the body starts in the archive. */
+  readonly dataOffset: number;
   /**
    * Can be read once, and only before the next entry is asked for; whatever is left then is skipped. Pieces are views
    * of the source's memory.

@@ -69,7 +69,7 @@ export async function* readTar(
       const header = await readHeader(queue, globals, offset);
       if (header === undefined) break;
       const body = new Body(queue, header, offset);
-      yield { ...header, offset, body };
+      yield { ...header, offset, dataOffset: queue.position, body };
       await body.finish();
     }
     await queue.drain();

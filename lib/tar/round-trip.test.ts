@@ -53,7 +53,7 @@ async function written(items: TarItem[]): Promise<Buffer> {
 
 async function read(archive: Uint8Array, size: number): Promise<(TarHeader & { bytes: string })[]> {
   const found: (TarHeader & { bytes: string })[] = [];
-  for await (const { body, offset: _, ...header } of readTar(pieces(archive, size))) {
+  for await (const { body, offset: _, dataOffset: __, ...header } of readTar(pieces(archive, size))) {
     const parts: Uint8Array[] = [];
     for await (const part of body) parts.push(part.slice());
     found.push({ ...header, bytes: Buffer.concat(parts).toString("hex") });

@@ -44,7 +44,7 @@ export interface ChunkRef {
   readonly index: number;
   readonly compressedOffset: number;
   readonly compressedSize: number;
-  /** Multiple of 4096. */
+  /** Multiple of 4096, except in RAFS v5, which packs chunks. */
   readonly uncompressedOffset: number;
   readonly uncompressedSize: number;
   /** Whether the stored form is compressed. */
