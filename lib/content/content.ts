@@ -14,6 +14,13 @@ export interface ByteRange {
 
 export interface FetchOptions {
   readonly range?: ByteRange;
+  /**
+   * Rather fail with `unsupported` than read a whole blob for a part of it: whoever wants more than this part then
+   * reads all of it once.
+   */
+  readonly partsOnly?: boolean;
+  /** What came last of this blob was wrong: a source with several places asks another one. */
+  readonly damaged?: boolean;
   readonly signal?: AbortSignal;
 }
 

@@ -11,12 +11,12 @@ import { ZstdFrames } from "./zstd-frames.ts";
 /** Fewer, larger pieces: each costs a trip to the thread pool. Measured: 64 KiB takes twice as long. */
 const PIECE = 512 * 1024;
 
-type Kind = "gzip" | "zstd" | "xz" | "bzip2" | "tar";
+export type LayerKind = "gzip" | "zstd" | "xz" | "bzip2" | "tar";
 
 const MAGIC_SIZE = 6;
 
 /** No tar starts like any of these: its first bytes are a name, or zeros. */
-function kindOf(head: Uint8Array): Kind {
+function kindOf(head: Uint8Array): LayerKind {
   const starts = (...bytes: number[]): boolean => bytes.every((byte, i) => head[i] === byte);
   if (starts(0x1f, 0x8b)) return "gzip";
   if (starts(0x28, 0xb5, 0x2f, 0xfd)) return "zstd";
@@ -38,11 +38,8 @@ export async function* decompressed(
   source: AsyncIterable<Uint8Array>,
   what: string,
 ): AsyncGenerator<Uint8Array> {
-  const pieces = source[Symbol.asyncIterator]();
+  const { kind, whole } = await sniffed(source);
   try {
-    const head = await readHead(pieces);
-    const kind = kindOf(head);
-    const whole = withHead(head, pieces);
     if (kind === "tar") yield* whole;
     else if (kind === "gzip") yield* through(createGunzip({ chunkSize: PIECE }), whole, what);
     else if (kind === "zstd")
@@ -53,8 +50,17 @@ export async function* decompressed(
         `Cannot read ${what}: it is compressed by ${kind}, not gzip or zstd`,
       );
   } finally {
-    await pieces.return?.();
+    await whole.return(undefined);
   }
+}
+
+/** What a layer is compressed by, and all of it. Whoever does not read it to its end ends it. */
+export async function sniffed(
+  source: AsyncIterable<Uint8Array>,
+): Promise<{ kind: LayerKind; whole: AsyncGenerator<Uint8Array, undefined> }> {
+  const pieces = source[Symbol.asyncIterator]();
+  const head = await readHead(pieces);
+  return { kind: kindOf(head), whole: withHead(head, pieces) };
 }
 
 async function readHead(pieces: AsyncIterator<Uint8Array>): Promise<Uint8Array> {
@@ -71,11 +77,15 @@ async function* withHead(
   head: Uint8Array,
   pieces: AsyncIterator<Uint8Array>,
 ): AsyncGenerator<Uint8Array, undefined> {
-  if (head.byteLength > 0) yield head;
-  for (;;) {
-    const { done, value } = await pieces.next();
-    if (done) return;
-    yield value;
+  try {
+    if (head.byteLength > 0) yield head;
+    for (;;) {
+      const { done, value } = await pieces.next();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await pieces.return?.();
   }
 }
 
