@@ -25,10 +25,10 @@ class Service {
   token: (call: TokenCall) => Response | Promise<Response> = () => this.issue();
   challenge = "";
   refusal = 401;
-  #count = 0;
+  issued = 0;
 
   issue(fields: object = { expires_in: 300 }): Response {
-    return Response.json({ token: `token-${++this.#count}`, ...fields });
+    return Response.json({ token: `token-${++this.issued}`, ...fields });
   }
 
   async fetch(request: Request): Promise<Response> {
@@ -155,7 +155,10 @@ test("withAuth() takes a token without a lifetime to hold for a minute", async (
   expect(service.calls).toHaveLength(2);
 });
 
-test.each([401, 403])("withAuth() renews a token that has become bad (%i), once", async (status) => {
+test.each([
+  [401, 6],
+  [403, 3],
+])("withAuth() renews a token that has become bad (%i), and gives up in the end", async (status, calls) => {
   const store = open();
   await read(store);
   service.refusal = status;
@@ -164,7 +167,20 @@ test.each([401, 403])("withAuth() renews a token that has become bad (%i), once"
   expect(service.calls).toHaveLength(2);
   service.good = () => false;
   await expect(read(store)).rejects.toMatchObject({ code: "denied" });
-  expect(service.calls).toHaveLength(3);
+  expect(service.calls).toHaveLength(calls);
+});
+
+test("withAuth() is accepted by a registry whose tokens all end with each use of one", async () => {
+  const store = open();
+  await read(store);
+  let ended = service.issued;
+  service.good = (token) => {
+    if (Number(token.slice("token-".length)) <= ended) return false;
+    ended = service.issued;
+    return true;
+  };
+  for (let round = 0; round < 5; round++) await Promise.all(Array.from({ length: 4 }, () => read(store)));
+  expect(ended).toBeGreaterThanOrEqual(20);
 });
 
 test("withAuth() asks for a token of its own to write", async () => {

@@ -1,11 +1,13 @@
 /**
  * Authentication as a wrapper of `Send`: learns from the first 401 what the registry wants, keeps one token for each
  * scope until shortly before it expires, fetches a missing one once however many requests wait for it, and renews a
- * token once that was refused.
+ * token that was refused. Where even a fresh token is refused although tokens have worked, each request gets one of its
+ * own, one request after another: such tokens end with the next use of any.
  *
  * @module
  */
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { Turns } from "../base/turns.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
 import type { CredentialSource, Credentials } from "./credentials.ts";
 import type { Access, HttpRequest, HttpResponse, Send } from "./http.ts";
@@ -18,6 +20,8 @@ export interface AuthOptions {
   readonly registry: string;
   readonly repository: string;
   readonly credentials: CredentialSource;
+  /** How the token service is reached, if not as the registry is. */
+  readonly tokens?: Send;
   /** Secrets may go over http, as the user asked for http. */
   readonly plainHttp?: boolean;
   /** Milliseconds since 1970. */
@@ -28,6 +32,9 @@ export interface AuthOptions {
 const TOKEN_TIMEOUT = 30_000;
 /** A token is given up this much before its end, but never more than a tenth of its life (seconds). */
 const MARGIN = 20;
+
+/** How often a request is sent with a token of its own. */
+const OWN_TOKENS = 3;
 
 interface Held {
   readonly header: string;
@@ -47,6 +54,11 @@ class Authenticator {
   #challenge: Challenge | undefined;
   readonly #held = new Map<string, Held>();
   readonly #flights = new Map<string, Promise<Held>>();
+  /** Requests of one scope that get a token of their own. */
+  readonly #turns = new Turns<string>();
+  #inTurn = 0;
+  /** Whether a token was ever accepted. */
+  #accepted = false;
 
   constructor(send: Send, options: AuthOptions) {
     this.#send = send;
@@ -55,10 +67,11 @@ class Authenticator {
   }
 
   async send(request: HttpRequest): Promise<HttpResponse> {
+    if (this.#inTurn > 0 && isRepeatable(request)) return this.#sendInTurn(request);
     const scope = this.#scopeOf(request.access);
     const before = this.#held.get(scope);
     const header = await this.#expected(scope, request.signal);
-    const response = await this.#send(withHeader(request, header));
+    const response = await this.#attempt(request, header);
     if (response.status !== 401 && response.status !== 403) return response;
 
     const learnt = this.#learn(response);
@@ -68,9 +81,38 @@ class Authenticator {
     if (hopeless || !isRepeatable(request)) return response;
     await response.discard();
     if (this.#held.get(scope)?.header === header) this.#held.delete(scope);
-    const again = await this.#send(withHeader(request, await this.#header(scope, request.signal)));
-    if (again.status === 401) throw await this.#refused(again, request);
-    return again;
+    const again = await this.#attempt(request, await this.#header(scope, request.signal));
+    if (again.status !== 401) return again;
+    if (this.#challenge?.scheme !== "bearer" || !this.#accepted) throw await this.#refused(again, request);
+    await again.discard();
+    return this.#sendInTurn(request);
+  }
+
+  async #attempt(request: HttpRequest, header: string | undefined): Promise<HttpResponse> {
+    const response = await this.#send(withHeader(request, header));
+    if (header !== undefined && response.status < 400) this.#accepted = true;
+    return response;
+  }
+
+  async #sendInTurn(request: HttpRequest): Promise<HttpResponse> {
+    const scope = this.#scopeOf(request.access);
+    this.#inTurn++;
+    try {
+      return await this.#turns.run(scope, () => this.#sendAlone(request, scope));
+    } finally {
+      this.#inTurn--;
+    }
+  }
+
+  async #sendAlone(request: HttpRequest, scope: string): Promise<HttpResponse> {
+    for (let attempt = 1; ; attempt++) {
+      request.signal?.throwIfAborted();
+      const { header } = await orAborted(this.#fetch(scope, timeout()), request.signal);
+      const response = await this.#attempt(request, header);
+      if (response.status !== 401) return response;
+      if (attempt === OWN_TOKENS) throw await this.#refused(response, request);
+      await response.discard();
+    }
   }
 
   /** What the registry wanted last time. Without credentials ask again: it may have been a mistake of the registry's. */
@@ -106,7 +148,7 @@ class Authenticator {
     let flight = this.#flights.get(scope);
     if (flight === undefined) {
       // Not the caller's signal: others may wait for the same token.
-      flight = this.#obtain(scope, AbortSignal.timeout(TOKEN_TIMEOUT));
+      flight = this.#obtain(scope, timeout());
       flight.catch(() => {}).finally(() => this.#flights.delete(scope));
       this.#flights.set(scope, flight);
     }
@@ -114,14 +156,16 @@ class Authenticator {
   }
 
   async #obtain(scope: string, signal: AbortSignal): Promise<Held> {
-    const { registry } = this.#options;
-    const credentials = await this.#options.credentials(registry, { signal });
-    const held =
-      this.#challenge?.scheme === "bearer"
-        ? await this.#bearer(this.#challenge, scope, credentials, signal)
-        : this.#basic(credentials);
+    const held = await this.#fetch(scope, signal);
     this.#held.set(scope, held);
     return held;
+  }
+
+  async #fetch(scope: string, signal: AbortSignal): Promise<Held> {
+    const credentials = await this.#options.credentials(this.#options.registry, { signal });
+    return this.#challenge?.scheme === "bearer"
+      ? await this.#bearer(this.#challenge, scope, credentials, signal)
+      : this.#basic(credentials);
   }
 
   #basic(credentials: Credentials | undefined): Held {
@@ -144,7 +188,7 @@ class Authenticator {
   ): Promise<Held> {
     const { parameters } = challenge;
     const started = this.#now();
-    const token: Token = await fetchToken(this.#send, {
+    const token: Token = await fetchToken(this.#options.tokens ?? this.#send, {
       realm: parameters.get("realm") ?? "",
       service: parameters.get("service") ?? "",
       scopes: scope.split(" "),
@@ -163,6 +207,10 @@ class Authenticator {
     const error = await statusError(response, request.action);
     return new NydusError("denied", `${error.message}; log in, or check the name`);
   }
+}
+
+function timeout(): AbortSignal {
+  return AbortSignal.timeout(TOKEN_TIMEOUT);
 }
 
 function withHeader(request: HttpRequest, authorization: string | undefined): HttpRequest {

@@ -1,76 +1,71 @@
 /**
- * One repository of one registry, ready to be asked: transport, authentication, scheme and redirects put together.
+ * One repository of one registry, and the places that serve it.
  *
  * @module
  */
-import { isRepository, type Reference } from "../oci/reference.ts";
-import { withAuth } from "./auth.ts";
+import { isRepository } from "../oci/reference.ts";
+import type { RegistryAccess } from "./access.ts";
 import {
-  type CredentialSource,
-  type Credentials,
-  dockerCredentials,
-  fixedCredentials,
-} from "./credentials.ts";
-import { type HttpRequest, isAt, type Send } from "./http.ts";
-import { withRedirects } from "./redirect.ts";
+  createEndpoint,
+  createProxied,
+  type EndpointOptions,
+  EVERYTHING,
+  type Place,
+  type RepositoryName,
+} from "./endpoint.ts";
+import { type Endpoint, Endpoints } from "./endpoints.ts";
+import { configuredPlaces } from "./hosts-file.ts";
+import type { Send } from "./http.ts";
+import { HedgeBudget } from "./pace.ts";
 import { DEFAULT_RETRY, type RetryPolicy } from "./retry.ts";
-import { type SchemeOptions, schemesFor, withScheme } from "./scheme.ts";
-import { createTransport, type Observer, type TransportOptions } from "./transport.ts";
 
-export interface RegistryOptions extends SchemeOptions, TransportOptions {
-  /** Default: docker's config.json and its helpers. */
-  readonly credentials?: Credentials | CredentialSource;
+export interface RegistryOptions extends EndpointOptions, RegistryAccess {
   readonly retry?: Partial<RetryPolicy>;
-  /** Milliseconds since 1970; for tests. */
-  readonly now?: () => number;
 }
 
 export interface RegistryClient {
   /** "host:port/repository", as in references. */
   readonly name: string;
   readonly repository: string;
+  readonly endpoints: Endpoints;
+  /** The place that is written to; it is also asked what it has. */
   readonly send: Send;
   readonly retry: RetryPolicy;
-  readonly observer: Observer;
-  /** A URL under the repository: "blobs/sha256:...". */
+  readonly budget: HedgeBudget;
+  /** A URL under the repository, for `send`: "blobs/sha256:...". */
   url(path: string): URL;
 }
 
-/** Docker's registry answers under another name than it goes by. */
-function apiHost(registry: string): string {
-  return registry === "docker.io" ? "registry-1.docker.io" : registry;
-}
-
-export function createClient(
-  { registry, repository }: Pick<Reference, "registry" | "repository">,
-  options: RegistryOptions = {},
-): RegistryClient {
+export function createClient(name: RepositoryName, options: RegistryOptions = {}): RegistryClient {
+  const { registry, repository } = name;
   if (!isRepository(repository)) throw new RangeError(`Cannot use repository "${repository}"`);
-  const host = apiHost(registry);
-  const bare = createTransport(options);
-  const own = withScheme(withAuth(bare, authOptions(registry, repository, options)), host, options);
-  const routed: Send = (request: HttpRequest) => (isAt(request.url, host) ? own(request) : bare(request));
-  const [scheme] = schemesFor(host, options);
+  const endpoints = new Endpoints(endpointsFor(name, options));
+  const [target] = endpoints.order("push");
+  const writable = target ?? createEndpoint(UPSTREAM, name, options);
   return {
     name: `${registry}/${repository}`,
     repository,
-    send: withRedirects(routed),
-    retry: { ...DEFAULT_RETRY, ...options.retry },
-    observer: options.observer ?? {},
-    url: (path) => new URL(`${scheme}//${host}/v2/${repository}/${path}`),
+    endpoints,
+    send: writable.send,
+    retry: { ...DEFAULT_RETRY, ...limitOf(options), ...options.retry },
+    budget: new HedgeBudget(),
+    url: (path) => writable.url(path),
   };
 }
 
-function authOptions(
-  registry: string,
-  repository: string,
-  { credentials, now, plainHttp = false }: RegistryOptions,
-): Parameters<typeof withAuth>[1] {
-  const source =
-    credentials === undefined
-      ? dockerCredentials()
-      : typeof credentials === "function"
-        ? credentials
-        : fixedCredentials(credentials);
-  return { registry, repository, credentials: source, plainHttp, ...(now === undefined ? {} : { now }) };
+const UPSTREAM: Place = { api: undefined, capabilities: EVERYTHING };
+
+/** The registry itself comes last of the places; a proxy stands before it, and is asked first. */
+function endpointsFor(name: RepositoryName, options: RegistryOptions): readonly Endpoint[] {
+  const { hostsDirectory, proxy } = options;
+  const configured =
+    hostsDirectory === undefined ? undefined : configuredPlaces(hostsDirectory, name.registry);
+  const places = configured ?? [UPSTREAM];
+  const direct = places.map((place) => createEndpoint(place, name, options));
+  const upstream = places.at(-1) ?? UPSTREAM;
+  return proxy === undefined ? direct : [createProxied(upstream, name, options, proxy), ...direct];
+}
+
+function limitOf({ readTimeout }: RegistryAccess): Partial<RetryPolicy> {
+  return readTimeout === undefined ? {} : { limit: readTimeout * 1000 };
 }

@@ -9,6 +9,7 @@ import { MEDIA } from "../oci/media-types.ts";
 import { isTag } from "../oci/reference.ts";
 import type { RegistryClient } from "./client.ts";
 import { READ } from "./http.ts";
+import { lookUp } from "./lookup.ts";
 import { retrying } from "./retry.ts";
 import { statusError } from "./status.ts";
 
@@ -42,9 +43,10 @@ export async function fetchManifest(
     );
   const action = `read "${client.name}${byDigest ? "@" : ":"}${reference}"`;
   return retrying(client.retry, options.signal, async () => {
-    const response = await client.send({
+    const response = await lookUp(client.endpoints, {
       method: "GET",
-      url: client.url(`manifests/${reference}`),
+      path: `manifests/${reference}`,
+      capability: byDigest ? "pull" : "resolve",
       action,
       access: READ,
       headers: { accept: MANIFEST_ACCEPT },

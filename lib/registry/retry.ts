@@ -4,11 +4,16 @@
  *
  * @module
  */
-import { isCode, toNydusError } from "../base/error.ts";
+import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { DEFAULT_READ_TIMEOUT } from "./access.ts";
 
 export interface RetryPolicy {
-  /** How often in all; 1 = never again. */
+  /** How often in all; 1 = never again. A blob that several places serve: so often at each. */
   readonly attempts: number;
+  /** How often a registry that refuses a blob (401, 403) is asked in all: that may be a mistake that passes. */
+  readonly refusals: number;
+  /** Milliseconds without a byte after which reading a blob fails, whatever attempts are left. */
+  readonly limit: number;
   /** Milliseconds before the second attempt; each further wait is three times the last. */
   readonly firstDelay: number;
   readonly maxDelay: number;
@@ -21,6 +26,8 @@ export interface RetryPolicy {
 
 export const DEFAULT_RETRY: RetryPolicy = {
   attempts: 5,
+  refusals: 1,
+  limit: DEFAULT_READ_TIMEOUT * 1000,
   firstDelay: 200,
   maxDelay: 5_000,
   maxRetryAfter: 60_000,
@@ -37,21 +44,22 @@ export async function retrying<T>(
     try {
       return await work();
     } catch (error) {
-      if (failures >= policy.attempts) throw error;
+      if (failures >= policy.attempts || !isCode(error, "unavailable")) throw error;
       await pauseAfter(policy, error, failures, signal);
     }
   }
 }
 
-/** Waits before the next attempt. @throws the error itself when another attempt makes no sense */
+/** Waits before the next attempt. @throws the error itself when the wait makes no sense */
 export async function pauseAfter(
   policy: RetryPolicy,
   error: unknown,
   failures: number,
   signal?: AbortSignal,
 ): Promise<void> {
-  if (!isCode(error, "unavailable") || signal?.aborted === true) throw error;
-  const asked = error.retryAfter === undefined ? undefined : error.retryAfter * 1000;
+  if (signal?.aborted === true) throw error;
+  const seconds = error instanceof NydusError ? error.retryAfter : undefined;
+  const asked = seconds === undefined ? undefined : seconds * 1000;
   if (asked !== undefined && asked > policy.maxRetryAfter) throw error;
   const growing = Math.min(policy.maxDelay, policy.firstDelay * 3 ** (failures - 1));
   // Many readers that failed together must not come back together.

@@ -49,12 +49,14 @@ export class RegistryStore implements ImageStore {
     if (isManifest(descriptor)) return this.#fetchManifest(descriptor, options);
     if (range === undefined) {
       const whole = { start: 0, end: descriptor.size };
-      const read = { descriptor, range: whole, whole: true, ...withSignal(signal) };
+      const read = { descriptor, range: whole, whole: true, partsOnly: false, ...withSignal(signal) };
       return verified(await fetchBlob(this.#client, read), descriptor, this.name);
     }
     checkRange(range, Number.MAX_SAFE_INTEGER, descriptor.digest, this.name);
     if (range.start === range.end) return streamOf(new Uint8Array());
-    return fetchBlob(this.#client, { descriptor, range, whole: false, ...withSignal(signal) });
+    if (options.damaged === true) this.#client.endpoints.distrust(descriptor.digest);
+    const { partsOnly = false } = options;
+    return fetchBlob(this.#client, { descriptor, range, whole: false, partsOnly, ...withSignal(signal) });
   }
 
   async has(descriptor: Descriptor, options: { signal?: AbortSignal } = {}): Promise<boolean> {

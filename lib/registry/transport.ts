@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { rootCertificates } from "node:tls";
 import { NydusError, toNydusError } from "../base/error.ts";
 import type { HttpRequest, HttpResponse, Send } from "./http.ts";
 import { isLoopback } from "./http.ts";
@@ -13,8 +14,6 @@ export interface Observer {
   request?(info: RequestInfo): void;
   /** Bytes of a response body that arrived. */
   bytes?(count: number): void;
-  /** A registry sent a whole blob where a range was asked: ranged reads of it cost the whole blob each. */
-  fullBody?(digest: string): void;
 }
 
 export interface RequestInfo {
@@ -24,9 +23,21 @@ export interface RequestInfo {
   readonly range?: string;
 }
 
+export interface TlsOptions {
+  /** Do not verify certificates; undefined = as `insecure` says. */
+  readonly skipVerify?: boolean;
+  /** Certificates to trust besides the usual ones (PEM). */
+  readonly ca?: readonly string[];
+  /** Who we are (PEM). */
+  readonly certificate?: { readonly cert: string; readonly key: string };
+}
+
 export interface TransportOptions {
   /** Do not verify certificates. */
   readonly insecure?: boolean;
+  readonly tls?: TlsOptions;
+  /** Send everything through this HTTP proxy. Without one, HTTP_PROXY, HTTPS_PROXY and NO_PROXY count. */
+  readonly proxyUrl?: string;
   /** Milliseconds from asking to the answer's head, when something is read. */
   readonly answerTimeout?: number;
   /** The same from the last byte sent, when something is written: a registry hashes and copies before it answers. */
@@ -47,7 +58,13 @@ const DRAIN_LIMIT = 16 * 1024;
 interface FetchInit extends RequestInit {
   /** Blobs are stored as they are; a Content-Encoding must not change their bytes. */
   readonly decompress: false;
-  readonly tls?: { readonly rejectUnauthorized: boolean };
+  readonly proxy?: string;
+  readonly tls?: {
+    readonly rejectUnauthorized?: boolean;
+    readonly ca?: string[];
+    readonly cert?: string;
+    readonly key?: string;
+  };
 }
 
 export function createTransport(options: TransportOptions = {}): Send {
@@ -124,7 +141,8 @@ class Exchange {
       redirect: "manual",
       signal: this.#controller.signal,
       decompress: false,
-      ...(this.#options.insecure === true ? { tls: { rejectUnauthorized: false } } : {}),
+      ...tlsInit(this.#options),
+      ...(this.#options.proxyUrl === undefined ? {} : { proxy: this.#options.proxyUrl }),
       ...(body === undefined
         ? {}
         : {
@@ -208,15 +226,30 @@ class Exchange {
   #explain(error: unknown, silence: string): NydusError {
     const { action, signal, url } = this.#request;
     if (signal?.aborted === true && !isTimeout(signal.reason)) return toNydusError(signal.reason, action);
+    const { proxyUrl } = this.#options;
+    const peer = proxyUrl === undefined ? url.host : `proxy ${new URL(proxyUrl).host}`;
     if (signal?.aborted === true)
-      return new NydusError("unavailable", `Cannot ${action}: ${url.host} took too long`);
+      return new NydusError("unavailable", `Cannot ${action}: ${peer} took too long`);
     if (this.#timedOut)
       return new NydusError(
         "unavailable",
-        `Cannot ${action}: ${silence} from ${url.host} for ${this.#limit / 1000} s`,
+        `Cannot ${action}: ${silence} from ${peer} for ${this.#limit / 1000} s`,
       );
-    return networkError(error, action, url.host);
+    return networkError(error, action, peer);
   }
+}
+
+function tlsInit({ insecure = false, tls = {} }: TransportOptions): Pick<FetchInit, "tls"> {
+  const { skipVerify = insecure, ca, certificate } = tls;
+  if (!skipVerify && ca === undefined && certificate === undefined) return {};
+  return {
+    tls: {
+      ...(skipVerify ? { rejectUnauthorized: false } : {}),
+      // A list replaces the usual ones, which token services and object stores may still need.
+      ...(ca === undefined ? {} : { ca: [...rootCertificates, ...ca] }),
+      ...certificate,
+    },
+  };
 }
 
 /** From AbortSignal.timeout(). */

@@ -23,6 +23,8 @@ export interface CountingProxy extends AsyncDisposable {
   reset(): void;
   /** Bytes of blobs that were answered. */
   blobBytes(): number;
+  /** Answer everything with 503 from now on. */
+  refuse: boolean;
 }
 
 /** @param target "127.0.0.1:PORT" of the registry */
@@ -35,6 +37,7 @@ export function startCountingProxy(target: string): CountingProxy {
     idleTimeout: 0,
     async fetch(request) {
       const since = resets;
+      if (proxy.refuse) return new Response(null, { status: 503 });
       const { pathname, search } = new URL(request.url);
       const answer = await fetch(`http://${target}${pathname}${search}`, {
         method: request.method,
@@ -57,7 +60,8 @@ export function startCountingProxy(target: string): CountingProxy {
       });
     },
   });
-  return {
+  const proxy: CountingProxy = {
+    refuse: false,
     host: `127.0.0.1:${server.port}`,
     requests,
     reset() {
@@ -68,4 +72,5 @@ export function startCountingProxy(target: string): CountingProxy {
       requests.filter((r) => r.path.includes("/blobs/")).reduce((total, r) => total + r.bytes, 0),
     [Symbol.asyncDispose]: () => server.stop(true),
   };
+  return proxy;
 }

@@ -10,7 +10,13 @@
  * @module
  */
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
 import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import { createRegistryApp } from "../../lib/registry/server.ts";
@@ -20,6 +26,8 @@ export type Fault =
   | { readonly kind: "status"; readonly status: number; readonly retryAfter?: number }
   /** No answer, or `after` bytes of the body and then nothing, until the client gives up. */
   | { readonly kind: "hang"; readonly after?: number }
+  /** The body comes, but only `bytes` of it every 50 ms. */
+  | { readonly kind: "trickle"; readonly bytes: number }
   /** The connection breaks, at once or after so many bytes of the body. */
   | { readonly kind: "reset"; readonly after?: number }
   /** An orderly answer that lacks the last `missing` bytes, and says so in Content-Length: a truncated blob. */
@@ -46,6 +54,9 @@ export interface SeenRequest {
   readonly attempt: number;
   /** True when it came with credentials. */
   readonly authorized: boolean;
+  /** With its question mark; "" without one. */
+  readonly query: string;
+  readonly headers: IncomingHttpHeaders;
   /** Bytes of the body that were sent, so far. */
   sent: number;
 }
@@ -221,6 +232,8 @@ class Front implements FaultRegistry {
       range,
       attempt: before.length + 1,
       authorized: incoming.headers.authorization !== undefined,
+      query: /\?.*/.exec(incoming.url ?? "")?.[0] ?? "",
+      headers: incoming.headers,
       sent: 0,
     };
     this.#requests.push(seen);
@@ -280,6 +293,7 @@ class Front implements FaultRegistry {
       outgoing.end();
       return;
     }
+    if (fault?.kind === "trickle") return this.#trickle(bytes, fault.bytes, seen, outgoing);
     const stops = fault?.kind === "hang" || fault?.kind === "reset" ? fault.after : undefined;
     if (stops === undefined) {
       outgoing.end(bytes);
@@ -290,6 +304,21 @@ class Front implements FaultRegistry {
     await new Promise<void>((resolve) => outgoing.write(part, () => resolve()));
     seen.sent += part.byteLength;
     if (fault?.kind === "reset") outgoing.socket?.destroy();
+  }
+
+  async #trickle(
+    bytes: Uint8Array,
+    step: number,
+    seen: SeenRequest,
+    outgoing: ServerResponse,
+  ): Promise<void> {
+    for (let at = 0; at < bytes.byteLength && !outgoing.destroyed; at += step) {
+      const part = bytes.subarray(at, at + step);
+      outgoing.write(part);
+      seen.sent += part.byteLength;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    outgoing.end();
   }
 }
 
