@@ -6,27 +6,34 @@
  *
  * @module
  */
-import { type Compressor, compressChunk } from "../base/compression.ts";
-import { type ChunkHasher, type Digest, digestFromHex, sha256 } from "../base/digest.ts";
+import type { Compressor } from "../base/compression.ts";
+import { type ChunkHasher, type Digest, digestHex } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
+import type { Descriptor } from "../oci/descriptor.ts";
 import { type BlobInfo, MAX_CHUNKS, MAX_COMPRESSED_SIZE, MAX_UNCOMPRESSED_SIZE } from "../rafs/blob-table.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import type { BlobRef, ChunkRef } from "../tree/tree.ts";
+import { BlobSections } from "./blob-sections.ts";
 import { ChunkDict } from "./chunk-dict.ts";
 import { ChunkQueue } from "./chunk-queue.ts";
-import { chunkInfoFile, encodeChunkInfoHeader, encodeChunkInfos, HEADER_SIZE } from "./compression-info.ts";
-import { CHUNK_INFO_HEADER, encodeFrame, SECTION } from "./framing.ts";
+import { encodeChunkInfos } from "./compression-info.ts";
+import { DigestSlabs } from "./digest-slabs.ts";
 import { HashedFile } from "./hashed-file.ts";
-import { encodeToc, type TocEntry } from "./toc.ts";
 
 const ALIGNMENT = 4096;
 const DIGEST_SIZE = 32;
-/** Digests of chunks are views of slabs, so that a tree moves between threads in a few large pieces. */
-const SLAB_DIGESTS = 2048;
 
 /** What a bootstrap inside a blob calls that blob: its digest is not known yet. */
-const PLACEHOLDER_ID = "x".repeat(64);
+export const PLACEHOLDER_ID = "x".repeat(64);
+
+/** Fields that the reference leaves empty, too. */
+export const NOT_RECORDED: Pick<BlobInfo, "tocSize" | "tocDigest" | "metaDigest" | "metaSize"> = {
+  tocSize: 0,
+  tocDigest: new Uint8Array(DIGEST_SIZE),
+  metaDigest: new Uint8Array(DIGEST_SIZE),
+  metaSize: 0,
+};
 
 const FEATURES =
   BLOB_FEATURES.aligned |
@@ -51,6 +58,8 @@ export interface BlobFile {
   readonly info: BlobInfo | undefined;
   /** For `image/<id>.blob.meta` in the bootstrap layer. */
   readonly chunkInfo: Uint8Array | undefined;
+  /** Of a blob that holds no data itself: the original layer that does. */
+  readonly original?: Descriptor;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -63,7 +72,7 @@ export class BlobWriter implements Disposable {
   readonly #queue: ChunkQueue;
   readonly #dict = new ChunkDict();
   readonly #chunks: ChunkRef[] = [];
-  #slab = new Uint8Array(0);
+  readonly #digests = new DigestSlabs();
   #uncompressedSize = 0;
 
   /** The file must not exist yet. */
@@ -103,7 +112,7 @@ export class BlobWriter implements Disposable {
       uncompressedOffset: this.#uncompressedSize,
       uncompressedSize: bytes.byteLength,
       compressed: false,
-      digest: this.#keep(digest),
+      digest: this.#digests.keep(digest),
       crc: 0,
     };
     this.#uncompressedSize += alignUp(bytes.byteLength, ALIGNMENT);
@@ -125,107 +134,43 @@ export class BlobWriter implements Disposable {
    */
   async finish(bootstrap: (blob: BlobInfo | undefined) => Uint8Array): Promise<BlobFile> {
     await this.#queue.drain();
-    const toc: TocEntry[] = [];
-    const meta = this.#chunks.length > 0 ? this.#writeData(toc) : undefined;
-    this.#writeBootstrap(bootstrap(meta?.info), toc);
-    const table = encodeToc(toc);
-    this.#file.write(table);
-    this.#file.write(encodeFrame(SECTION.toc, table.byteLength));
-    const hex = Buffer.from(this.#file.digest()).toString("hex");
-    this.blob.id = hex;
+    const sections = new BlobSections(this.#file);
+    const meta = this.#chunks.length > 0 ? this.#writeData(sections) : undefined;
+    sections.bootstrap(bootstrap(meta?.info));
+    const { digest, size } = sections.finish();
+    const id = digestHex(digest);
+    this.blob.id = id;
     return {
       path: this.#file.path,
-      digest: digestFromHex(hex),
-      size: this.#file.size,
+      digest,
+      size,
       // Only the bootstrap inside the blob is inlined; the merged one is not.
-      info: meta && { ...meta.info, id: hex, features: meta.info.features & ~BLOB_FEATURES.inlinedBootstrap },
+      info: meta && { ...meta.info, id, features: meta.info.features & ~BLOB_FEATURES.inlinedBootstrap },
       chunkInfo: meta?.chunkInfo,
     };
   }
 
   /** The three sections that exist when there are chunks. Compressed size ends up where `image.boot` will start. */
-  #writeData(toc: TocEntry[]): { info: BlobInfo; chunkInfo: Uint8Array } {
-    const dataSize = this.#file.size;
-    this.#file.write(encodeFrame(SECTION.data, dataSize));
-    toc.push({
-      name: SECTION.data,
-      compressor: "none",
-      // The reference takes this digest after the header was written; readers expect it so.
-      digest: this.#file.digest(),
-      offset: 0,
-      compressedSize: dataSize,
-      uncompressedSize: this.#uncompressedSize,
-    });
-    const ciOffset = this.#file.size;
-    const { compressor: ciCompressor, compressedSize, array, header } = this.#writeChunkInfo(toc);
-    this.#writeDigests(toc);
+  #writeData(sections: BlobSections): { info: BlobInfo; chunkInfo: Uint8Array } {
+    const { compressor, hasher } = this.#options;
+    const count = this.#chunks.length;
+    sections.data(this.#uncompressedSize);
+    const section = { features: FEATURES, count, array: encodeChunkInfos(this.#chunks) };
+    const { place, file } = sections.chunkInfo(section, compressor);
+    sections.digests(this.#chunks);
     const info: BlobInfo = {
+      ...place,
+      ...NOT_RECORDED,
       id: PLACEHOLDER_ID,
       index: 0,
-      chunkCount: this.#chunks.length,
-      compressor: this.#options.compressor,
-      digester: this.#options.hasher.algorithm,
-      features: FEATURES,
-      compressedSize: this.#file.size,
-      uncompressedSize: this.#uncompressedSize,
-      tocSize: 0,
-      tocDigest: new Uint8Array(DIGEST_SIZE),
-      ciCompressor,
-      ciOffset,
-      ciCompressedSize: compressedSize,
-      ciUncompressedSize: array.byteLength,
-      metaDigest: new Uint8Array(DIGEST_SIZE),
-      metaSize: 0,
-    };
-    return { info, chunkInfo: chunkInfoFile(array, header) };
-  }
-
-  #writeChunkInfo(toc: TocEntry[]) {
-    const array = encodeChunkInfos(this.#chunks);
-    // No extractor of tables of contents knows lz4, and the blob's own compressor need not be used here.
-    const wanted = this.#options.compressor === "lz4_block" ? "zstd" : this.#options.compressor;
-    const smaller = compressChunk(wanted, array);
-    const stored = smaller ?? array;
-    const compressor = smaller === undefined ? "none" : wanted;
-    const offset = this.#file.size;
-    this.#file.write(stored);
-    const header = encodeChunkInfoHeader({
-      features: FEATURES,
+      chunkCount: count,
       compressor,
-      entries: this.#chunks.length,
-      offset,
-      compressedSize: stored.byteLength,
-      uncompressedSize: array.byteLength,
-    });
-    this.#file.write(header);
-    this.#file.write(encodeFrame(SECTION.chunkInfo, stored.byteLength + HEADER_SIZE));
-    toc.push(entry(SECTION.chunkInfo, offset, array, { compressor, size: stored.byteLength }));
-    toc.push(entry(CHUNK_INFO_HEADER, offset + stored.byteLength, header));
-    return { compressor, compressedSize: stored.byteLength, array, header } as const;
-  }
-
-  #writeDigests(toc: TocEntry[]): void {
-    const digests = new Uint8Array(this.#chunks.length * DIGEST_SIZE);
-    for (const [index, chunk] of this.#chunks.entries()) digests.set(chunk.digest, index * DIGEST_SIZE);
-    toc.push(entry(SECTION.digests, this.#file.size, digests));
-    this.#file.write(digests);
-    this.#file.write(encodeFrame(SECTION.digests, digests.byteLength));
-  }
-
-  #writeBootstrap(bootstrap: Uint8Array, toc: TocEntry[]): void {
-    const smaller = compressChunk("zstd", bootstrap);
-    const stored = smaller ?? bootstrap;
-    const form = { compressor: smaller === undefined ? "none" : "zstd", size: stored.byteLength } as const;
-    toc.push(entry(SECTION.bootstrap, this.#file.size, bootstrap, form));
-    this.#file.write(stored);
-    this.#file.write(encodeFrame(SECTION.bootstrap, stored.byteLength));
-  }
-
-  #keep(digest: Uint8Array): Uint8Array {
-    const at = (this.#chunks.length % SLAB_DIGESTS) * DIGEST_SIZE;
-    if (at === 0) this.#slab = new Uint8Array(SLAB_DIGESTS * DIGEST_SIZE);
-    this.#slab.set(digest, at);
-    return this.#slab.subarray(at, at + DIGEST_SIZE);
+      digester: hasher.algorithm,
+      features: FEATURES,
+      compressedSize: sections.size,
+      uncompressedSize: this.#uncompressedSize,
+    };
+    return { info, chunkInfo: file };
   }
 
   #assertLimits(): void {
@@ -245,23 +190,4 @@ export class BlobWriter implements Disposable {
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
   }
-}
-
-function entry(
-  name: string,
-  offset: number,
-  content: Uint8Array,
-  stored: { compressor: TocEntry["compressor"]; size: number } = {
-    compressor: "none",
-    size: content.byteLength,
-  },
-): TocEntry {
-  return {
-    name,
-    compressor: stored.compressor,
-    digest: sha256(content),
-    offset,
-    compressedSize: stored.size,
-    uncompressedSize: content.byteLength,
-  };
 }

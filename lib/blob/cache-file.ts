@@ -1,95 +1,100 @@
 /**
- * One data file of the cache, with everything that is known about its chunks.
+ * One data file of the cache, with everything that is known about its chunks; shared by the images of this process that
+ * use the blob. Chunks come (`markStored`) and go (`drop`); what is held or pinned stays.
  *
  * @module
  */
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, rmSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { errnoName, flock, LOCK } from "../../ffi/libc.ts";
+import { isOpenElsewhere, punchHole } from "../../ffi/libc.ts";
 import { sameBytes } from "../base/digest.ts";
-import { NydusError } from "../base/error.ts";
-import { type ChunkMap, chunkDigest } from "../rafs/chunk-map.ts";
-import { type Claim, ClaimLog } from "./claim-log.ts";
-import { BLOCK, isReady, type ReadyMap, readyMap, setReady } from "./ready-map.ts";
+import { alignUp } from "../base/math.ts";
+import { type ChunkMap, chunkAt, chunkDigest } from "../rafs/chunk-map.ts";
+import { type CacheView, GROUP, lastGroup, touch } from "./cache-view.ts";
+import { type ChunkState, type Claim, ClaimTable, type OpenedClaims } from "./claims.ts";
+import { Holds } from "./holds.ts";
+import { lockedFile } from "./locked-file.ts";
+import { BLOCK, clearReady, isReady, type ReadyMap, readyMap, setReady } from "./ready-map.ts";
 
-export interface Known {
-  readonly length: number;
-  readonly digest: Uint8Array;
-  /** "absent": an image describes it, nobody has fetched it. */
-  state: "absent" | "suspect" | "stored";
-}
-
-/** An image that reads from the file: its ready map learns of every chunk that is stored. */
+/** An image that reads from the file: its ready map learns of every chunk that comes or goes. */
 export interface CacheUser {
-  readonly ready: ReadyMap;
+  readonly map: ChunkMap;
+  readonly view: CacheView;
 }
 
-/** One data file, with everything known about it; shared by the images of this process that use the blob. */
+export interface CacheFileOptions {
+  /** Deleted when closed. */
+  readonly temporary: boolean;
+  readonly clock: CacheView["clock"];
+}
+
 export class CacheFile implements Disposable {
   readonly path: string;
   readonly fd: number;
   readonly users = new Set<CacheUser>();
+  readonly drops: CacheView["drops"] = new Int32Array(new SharedArrayBuffer(4));
+  readonly used: CacheView["used"];
+  readonly clock: CacheView["clock"];
+  /** Whether the last user of the file closed it in order. */
+  readonly clean: boolean;
   readonly #directory: string;
   readonly #temporary: boolean;
-  readonly #log: ClaimLog;
-  readonly #known = new Map<number, Known>();
+  readonly #table: ClaimTable;
+  readonly #known = new Map<number, Claim>();
+  /** Blocks of chunks that are known, whether they are in the file or not. */
   readonly #blocks: ReadyMap;
+  /** Known chunks by the group that they start in, ascending; made when first needed. */
+  #groups: Map<number, Claim[]> | undefined;
+  readonly #holds = new Holds();
+  #pins = 0;
+  #closed = false;
 
   private constructor(
     directory: string,
-    temporary: boolean,
     fd: number,
-    log: ClaimLog,
-    claims: readonly Claim[],
-    size: number,
+    opened: OpenedClaims,
+    size: { readonly found: number; readonly wanted: number },
+    { temporary, clock }: CacheFileOptions,
   ) {
     this.#directory = directory;
     this.#temporary = temporary;
     this.path = join(directory, "data");
     this.fd = fd;
-    this.#log = log;
-    this.#blocks = readyMap(size);
-    for (const claim of claims) this.#load(claim, size);
+    this.#table = opened.table;
+    this.clean = opened.clean;
+    this.clock = clock;
+    const bytes = Math.max(size.found, size.wanted);
+    this.#blocks = readyMap(bytes);
+    this.used = new Uint32Array(new SharedArrayBuffer(4 * (lastGroup(0, bytes) + 1)));
+    // A file that became shorter holds nothing behind its end, whatever is claimed.
+    for (const claim of opened.claims) if (claim.offset + claim.length <= size.found) this.#load(claim);
   }
 
   /** @returns undefined when another process has it */
-  static open(directory: string, map: ChunkMap, temporary: boolean): CacheFile | undefined {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const fd = openSync(join(directory, "data"), "a+", 0o600);
-    const locked = flock(fd, LOCK.EX | LOCK.NB);
-    if (locked < 0) {
-      closeSync(fd);
-      if (errnoName(-locked) === "EAGAIN") return undefined;
-      throw new NydusError("internal", `Cannot lock "${directory}": ${errnoName(-locked)}`);
-    }
-    // Positional writes need a descriptor without O_APPEND; the lock stays with the first one's description.
-    const data = openSync(join(directory, "data"), "r+");
-    if (fstatSync(data).size < map.uncompressedSize) ftruncateSync(data, map.uncompressedSize);
-    const { log, claims } = ClaimLog.open(join(directory, "claims"), data, map.digester);
-    const file = new CacheFile(
+  static open(directory: string, map: ChunkMap, options: CacheFileOptions): CacheFile | undefined {
+    const fd = lockedFile(directory);
+    if (fd === undefined) return undefined;
+    const found = fstatSync(fd).size;
+    const size = { found, wanted: map.uncompressedSize };
+    if (found < map.uncompressedSize) ftruncateSync(fd, map.uncompressedSize);
+    return new CacheFile(
       directory,
-      temporary,
-      data,
-      log,
-      claims,
-      Math.max(fstatSync(data).size, map.uncompressedSize),
+      fd,
+      ClaimTable.open(join(directory, "claims"), fd, map.digester),
+      size,
+      options,
     );
-    file.#lock = fd;
-    return file;
   }
 
-  #lock = -1;
+  #load(claim: Claim): void {
+    const { offset, length } = claim;
+    if (offset % BLOCK !== 0 || length === 0 || this.#touches(offset, offset + length)) return;
+    this.#know(claim);
+  }
 
-  #load(claim: Claim, size: number): void {
-    if (claim.offset % BLOCK !== 0 || claim.offset + claim.length > size) return;
-    const state = claim.suspect ? "suspect" : "stored";
-    const known = this.#known.get(claim.offset);
-    if (known !== undefined && known.length === claim.length && sameBytes(known.digest, claim.digest))
-      known.state = state;
-    else if (known === undefined) {
-      this.#known.set(claim.offset, { length: claim.length, digest: claim.digest, state });
-      setReady(this.#blocks, claim.offset, claim.offset + claim.length);
-    }
+  #know(claim: Claim): void {
+    this.#known.set(claim.offset, claim);
+    setReady(this.#blocks, claim.offset, claim.offset + claim.length);
   }
 
   /** Whether every chunk of the map equals what is known at its place, or touches nothing known. */
@@ -117,38 +122,159 @@ export class CacheFile implements Disposable {
       const offset = map.uncompressedOffset[i] ?? 0;
       if (this.#known.has(offset)) continue;
       const length = map.uncompressedLength[i] ?? 0;
-      this.#known.set(offset, { length, digest: chunkDigest(map, i), state: "absent" });
-      setReady(this.#blocks, offset, offset + length);
+      this.#know({ offset, length, digest: chunkDigest(map, i), state: "absent", slot: undefined });
     }
+    this.#groups = undefined;
   }
 
   get capacity(): number {
     return (this.#blocks.length - 1) * 32 * BLOCK;
   }
 
-  known(offset: number): Known | undefined {
-    return this.#known.get(offset);
+  /** Bytes on disk. */
+  get bytes(): number {
+    return fstatSync(this.fd).blocks * 512;
   }
 
-  /** The chunks' data is in the file: claim it, then show it to all users. */
-  markStored(offsets: readonly number[]): void {
-    const news = offsets.flatMap((offset) => {
-      const known = this.#known.get(offset);
-      return known === undefined || known.state === "stored" ? [] : [{ offset, known }];
-    });
-    this.#log.append(
-      news.map(({ offset, known: { length, digest } }) => ({ offset, length, digest, suspect: false })),
-    );
-    for (const { offset, known } of news) {
-      known.state = "stored";
-      for (const user of this.users) setReady(user.ready, offset, offset + known.length);
+  stateOf(offset: number): ChunkState {
+    return this.#known.get(offset)?.state ?? "absent";
+  }
+
+  /** Everything that the file holds or may hold, in no order. */
+  *claims(): Generator<Readonly<Claim>> {
+    for (const claim of this.#known.values()) if (claim.state !== "absent") yield claim;
+  }
+
+  /**
+   * The chunks' data is in the file, and as it must be: claim it, then show it to all users.
+   *
+   * @param state "checked" when it was read back
+   */
+  mark(offsets: readonly number[], state: "stored" | "checked"): void {
+    const news = offsets.flatMap((offset) => this.#known.get(offset) ?? []).filter((c) => c.state !== state);
+    this.#change(news, state);
+    for (const { offset, length } of news)
+      for (const user of this.users) setReady(user.view.ready, offset, offset + length);
+  }
+
+  /** In memory as on disk, or neither. */
+  #change(claims: readonly Claim[], state: ChunkState): void {
+    const before = claims.map((claim) => claim.state);
+    for (const claim of claims) claim.state = state;
+    try {
+      this.#table.write(claims);
+    } catch (error) {
+      for (const [i, claim] of claims.entries()) claim.state = before[i] ?? "absent";
+      throw error;
     }
   }
 
+  touch(offset: number, length: number): void {
+    touch(this.used, this.clock, offset, offset + length);
+  }
+
+  /** Nothing of the range leaves the file until disposal. */
+  hold(offset: number, length: number): Disposable {
+    return this.#holds.add(offset, length);
+  }
+
+  /** Nothing at all leaves the file until disposal: the kernel reads it by itself. */
+  pin(): Disposable {
+    this.#pins++;
+    return { [Symbol.dispose]: () => void this.#pins-- };
+  }
+
+  /** Also when a process that is dead, or unmounted lazily, has left a mount that stands on the file. */
+  get pinned(): boolean {
+    return this.#pins > 0 || isOpenElsewhere(this.fd) === true;
+  }
+
+  /** Groups that hold chunks, and when each was last used. */
+  *groups(): Generator<{ readonly group: number; readonly used: number }> {
+    for (const [group, claims] of this.#grouped())
+      if (claims.some(({ state }) => state !== "absent")) yield { group, used: this.lastUse(group) };
+  }
+
+  /** A chunk's use is noted in every group that it touches. */
+  lastUse(group: number): number {
+    let latest = 0;
+    for (const each of this.#span(group)) latest = Math.max(latest, Atomics.load(this.used, each));
+    return latest;
+  }
+
+  /** All groups that chunks of this one lie in. */
+  #span(group: number): number[] {
+    const last = this.#grouped().get(group)?.at(-1);
+    const end = last === undefined ? group : lastGroup(last.offset, last.offset + last.length);
+    return Array.from({ length: end - group + 1 }, (_, i) => group + i);
+  }
+
+  #grouped(): ReadonlyMap<number, Claim[]> {
+    this.#groups ??= Map.groupBy(
+      [...this.#known.values()].sort((a, b) => a.offset - b.offset),
+      ({ offset }) => Math.floor(offset / GROUP),
+    );
+    return this.#groups;
+  }
+
+  /** Gives the space of a group's chunks back, unless somebody needs them. @returns whether it did */
+  evict(group: number): boolean {
+    if (this.#span(group).some((each) => this.#holds.has(each)) || this.pinned) return false;
+    const gone = (this.#grouped().get(group) ?? []).filter(({ state }) => state !== "absent");
+    try {
+      this.drop(gone.map(({ offset }) => offset));
+    } catch {
+      // What cannot be written down as gone stays.
+      return false;
+    }
+    return this.#punch(gone);
+  }
+
+  /**
+   * The chunks' data does not count any more. It stays where it is; `docs/decisions/eviction.md` explains the order.
+   */
+  drop(offsets: readonly number[]): void {
+    const gone = offsets.flatMap((offset) => this.#known.get(offset) ?? []);
+    this.#change(gone, "absent");
+    for (const user of this.users)
+      for (const { offset, length } of gone)
+        if (describes(user.map, offset)) clearReady(user.view.ready, offset, offset + length);
+    Atomics.add(this.drops, 0, 1);
+  }
+
+  /** What a failed write left of chunks that nobody claims. */
+  punchUnclaimed(offsets: readonly number[]): void {
+    const absent = offsets.flatMap((offset) => this.#known.get(offset) ?? []);
+    this.#punch(absent.filter(({ state }) => state === "absent"));
+  }
+
+  /** Neighbours with one call each. */
+  #punch(claims: readonly Claim[]): boolean {
+    let done = true;
+    for (let i = 0; i < claims.length; ) {
+      const start = claims[i]?.offset ?? 0;
+      let end = start;
+      for (; i < claims.length && claims[i]?.offset === end; i++)
+        end = alignUp(end + (claims[i]?.length ?? 0), BLOCK);
+      done = punchHole(this.fd, start, end - start) === 0 && done;
+    }
+    return done;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   [Symbol.dispose](): void {
-    this.#log[Symbol.dispose]();
+    this.#closed = true;
+    this.#table[Symbol.dispose]();
     closeSync(this.fd);
-    closeSync(this.#lock);
     if (this.#temporary) rmSync(this.#directory, { recursive: true, force: true });
   }
+}
+
+/** In the gaps between an image's own chunks its blocks stay ready: nothing refers to them. */
+function describes(map: ChunkMap, offset: number): boolean {
+  const chunk = chunkAt(map, offset);
+  return chunk >= 0 && map.uncompressedOffset[chunk] === offset;
 }

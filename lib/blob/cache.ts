@@ -1,6 +1,6 @@
 /**
  * The chunk cache of a node: one sparse data file a blob, each chunk at its uncompressed offset, and beside it the
- * list of chunks that are there (`claim-log.ts`). Only chunks that passed their digest enter.
+ * table of chunks that are there (`claims.ts`). Only chunks that passed their digest enter.
  *
  * Images share blobs (base layers) but describe them independently, and a hostile image may describe another image's
  * blob with other chunk boundaries or digests. One cache file therefore holds only descriptions that agree: a chunk
@@ -9,23 +9,35 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
-import { flock, LOCK } from "../../ffi/libc.ts";
 import { NydusError } from "../base/error.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
+import { CacheDirectory } from "./cache-directory.ts";
 import { CacheFile } from "./cache-file.ts";
+import type { CacheStatus } from "./cache-status.ts";
 import { CachedBlob } from "./cached-blob.ts";
+import { Eviction } from "./eviction.ts";
 import { MAX_BLOB_BYTES } from "./ready-map.ts";
+
+export interface CacheOptions {
+  /** Bytes of data on disk; without it, as much as there is room. */
+  readonly limit?: number | undefined;
+}
 
 /** The cache directory, root's alone. Opening the same blob again shares its file. */
 export class BlobCache implements Disposable {
-  readonly directory: string;
+  readonly directory: CacheDirectory;
   readonly #open = new Map<string, CacheFile>();
+  readonly #clock = new Uint32Array(new SharedArrayBuffer(4));
+  readonly #options: CacheOptions;
+  readonly #eviction: Eviction | undefined;
+  #trouble: string | undefined;
 
-  constructor(directory: string) {
-    this.directory = directory;
-    mkdirSync(join(directory, "blobs"), { recursive: true, mode: 0o700 });
+  constructor(directory: string, options: CacheOptions = {}) {
+    this.directory = new CacheDirectory(directory);
+    this.#options = options;
+    const { limit } = options;
+    if (limit !== undefined)
+      this.#eviction = new Eviction({ directory: this.directory, open: this.#open, limit });
   }
 
   open(map: ChunkMap): CachedBlob {
@@ -42,24 +54,45 @@ export class BlobCache implements Disposable {
         continue;
       }
       file.reserve(map);
-      return new CachedBlob(map, file, () => {
-        if (file.users.size === 0) this.#close(name, file);
+      return new CachedBlob({
+        map,
+        file,
+        makeRoom: (bytes) => this.#makeRoom(bytes),
+        stored: (failure) => {
+          this.#trouble = failure?.message;
+        },
+        release: () => {
+          if (file.users.size === 0) this.#close(name, file);
+        },
       });
     }
     throw new NydusError("busy", `Cannot open a cache file for blob "${map.blobId}": all are in use`);
   }
 
-  /** Bytes on disk of everything cached of a blob. */
-  usage(blobId: string): number {
-    return this.#directoriesOf(blobId)
-      .flatMap(
-        (name) => statSync(join(this.directory, "blobs", name, "data"), { throwIfNoEntry: false }) ?? [],
-      )
-      .reduce((sum, data) => sum + data.blocks * 512, 0);
+  #makeRoom(bytes: number): boolean {
+    Atomics.add(this.#clock, 0, 1);
+    return this.#eviction?.makeRoom(bytes) ?? true;
   }
 
-  #directoriesOf(blobId: string): string[] {
-    return readdirSync(join(this.directory, "blobs")).filter((name) => name.split("-")[0] === blobId);
+  /** Bytes on disk of everything cached of a blob. */
+  usage(blobId: string): number {
+    return this.directory
+      .names()
+      .filter((name) => blobOf(name) === blobId)
+      .reduce((sum, name) => sum + this.directory.bytes(name), 0);
+  }
+
+  get status(): CacheStatus {
+    const { limit } = this.#options;
+    return {
+      directory: this.directory.path,
+      bytes: this.directory.totalBytes(),
+      ...(limit === undefined ? {} : { limit }),
+      evictedBytes: this.#eviction?.evictedBytes ?? 0,
+      checkedChunks: 0,
+      damagedChunks: 0,
+      ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
+    };
   }
 
   /**
@@ -67,17 +100,17 @@ export class BlobCache implements Disposable {
    * @returns the directories that went
    */
   collect(keep: ReadonlySet<string>): string[] {
-    const root = join(this.directory, "blobs");
-    return readdirSync(root).filter((name) => {
-      if (keep.has(name.split("-")[0] ?? "") || this.#open.has(name)) return false;
-      return removeUnlessHeld(join(root, name));
+    return this.directory.names().filter((name) => {
+      if (keep.has(blobOf(name)) || this.#open.has(name)) return false;
+      return this.directory.remove(name);
     });
   }
 
   #file(name: string, map: ChunkMap): CacheFile | undefined {
     const known = this.#open.get(name);
     if (known !== undefined) return known;
-    const file = CacheFile.open(join(this.directory, "blobs", name), map, name.includes(".tmp"));
+    const options = { temporary: name.includes(".tmp"), clock: this.#clock };
+    const file = CacheFile.open(this.directory.of(name), map, options);
     if (file !== undefined) this.#open.set(name, file);
     return file;
   }
@@ -92,17 +125,9 @@ export class BlobCache implements Disposable {
   }
 }
 
-/** The claims go first: data without claims is nothing, claims without data would be lies. */
-function removeUnlessHeld(directory: string): boolean {
-  const fd = openSync(join(directory, "data"), "a", 0o600);
-  try {
-    if (flock(fd, LOCK.EX | LOCK.NB) < 0) return false;
-    rmSync(join(directory, "claims"), { force: true });
-    rmSync(directory, { recursive: true, force: true });
-    return true;
-  } finally {
-    closeSync(fd);
-  }
+/** The blob that a directory holds chunks of. */
+function blobOf(name: string): string {
+  return name.split("-")[0] ?? "";
 }
 
 /**

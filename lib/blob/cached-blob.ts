@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { fstatSync, readSync, writeSync, writevSync } from "node:fs";
+import { readSync, writeSync, writevSync } from "node:fs";
 import { type ChunkHasher, sameBytes } from "../base/digest.ts";
-import { toNydusError } from "../base/error.ts";
+import { NydusError, toNydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
 import { type ChunkMap, chunkDigest } from "../rafs/chunk-map.ts";
 import type { CacheFile } from "./cache-file.ts";
-import { BLOCK, isReady, type ReadyMap, readyMap, setGapsReady, setReady } from "./ready-map.ts";
+import type { CacheView } from "./cache-view.ts";
+import { BLOCK, isReady, readyMap, setGapsReady, setReady } from "./ready-map.ts";
 
 /** IOV_MAX of Linux. */
 const MAX_VECTORS = 1024;
@@ -21,44 +22,62 @@ export interface FetchedChunk {
   readonly data: Uint8Array;
 }
 
+/** What a view of a file needs of the cache as a whole. */
+export interface CachedBlobOptions {
+  readonly map: ChunkMap;
+  readonly file: CacheFile;
+  /** Makes room for so many bytes. @returns false when the quota has none */
+  readonly makeRoom: (bytes: number) => boolean;
+  /** Told after each attempt to store something: why it failed, or that it did not. */
+  readonly stored: (failure: NydusError | undefined) => void;
+  /** Called once the view is closed. */
+  readonly release: () => void;
+}
+
 export class CachedBlob implements Disposable {
   readonly map: ChunkMap;
-  /** Bits of chunks that are in the file, and of the gaps between this image's chunks. */
-  readonly ready: ReadyMap;
-  readonly #file: CacheFile;
-  readonly #release: () => void;
+  /** `ready`: the chunks that are in the file, and the gaps between this image's chunks. */
+  readonly view: CacheView;
+  readonly file: CacheFile;
+  readonly #options: CachedBlobOptions;
 
-  constructor(map: ChunkMap, file: CacheFile, release: () => void) {
+  constructor(options: CachedBlobOptions) {
+    const { map, file } = options;
     this.map = map;
-    this.#file = file;
-    this.#release = release;
-    this.ready = readyMap(map.uncompressedSize);
-    setGapsReady(this.ready, map);
+    this.file = file;
+    this.#options = options;
+    const ready = readyMap(map.uncompressedSize);
+    this.view = { ready, drops: file.drops, used: file.used, clock: file.clock };
+    setGapsReady(ready, map);
     for (let i = 0; i < map.count; i++) {
-      const offset = map.uncompressedOffset[i] ?? 0;
-      if (file.known(offset)?.state === "stored")
-        setReady(this.ready, offset, offset + (map.uncompressedLength[i] ?? 0));
+      const { offset, length } = this.#place(i);
+      if (isThere(file, offset)) setReady(ready, offset, offset + length);
     }
     file.users.add(this);
   }
 
+  #place(chunk: number): { offset: number; length: number } {
+    const { uncompressedOffset, uncompressedLength } = this.map;
+    return { offset: uncompressedOffset[chunk] ?? 0, length: uncompressedLength[chunk] ?? 0 };
+  }
+
   /** Descriptor of the data file, for readers in this process. */
   get fd(): number {
-    return this.#file.fd;
+    return this.file.fd;
   }
 
   get path(): string {
-    return this.#file.path;
+    return this.file.path;
   }
 
   has(chunk: number): boolean {
-    const offset = this.map.uncompressedOffset[chunk] ?? 0;
-    return isReady(this.ready, offset, offset + (this.map.uncompressedLength[chunk] ?? 0));
+    const { offset, length } = this.#place(chunk);
+    return isReady(this.view.ready, offset, offset + length);
   }
 
   /** Whether the chunk was there before an unclean stop and has not been checked yet. */
   isSuspect(chunk: number): boolean {
-    return this.#file.known(this.map.uncompressedOffset[chunk] ?? 0)?.state === "suspect";
+    return this.file.stateOf(this.#place(chunk).offset) === "suspect";
   }
 
   get complete(): boolean {
@@ -66,22 +85,27 @@ export class CachedBlob implements Disposable {
     return true;
   }
 
+  /** While somebody reads the range, nothing of it leaves the cache. */
+  hold(offset: number, length: number): Disposable {
+    this.file.touch(offset, length);
+    return this.file.hold(offset, length);
+  }
+
   /**
    * The data was there before an unclean stop and is not believed yet: check it now.
    * @returns whether the chunk is ready
    */
   recheck(chunk: number, hasher: ChunkHasher): boolean {
-    const offset = this.map.uncompressedOffset[chunk] ?? 0;
-    const known = this.#file.known(offset);
-    if (known?.state !== "suspect") return false;
-    const data = Buffer.allocUnsafe(known.length);
-    const count = readSync(this.fd, data, 0, data.byteLength, offset);
-    if (count !== data.byteLength || !sameBytes(hasher.digest(data), chunkDigest(this.map, chunk))) {
-      known.state = "absent";
-      return false;
+    if (!this.isSuspect(chunk)) return false;
+    const { offset, length } = this.#place(chunk);
+    const data = Buffer.allocUnsafe(length);
+    const count = readSync(this.fd, data, 0, length, offset);
+    if (count === length && sameBytes(hasher.digest(data), chunkDigest(this.map, chunk))) {
+      this.file.mark([offset], "checked");
+      return true;
     }
-    this.#file.markStored([offset]);
-    return true;
+    this.file.drop([offset]);
+    return false;
   }
 
   /**
@@ -90,25 +114,44 @@ export class CachedBlob implements Disposable {
    */
   store(chunks: readonly FetchedChunk[]): void {
     try {
-      for (const group of contiguous(chunks, this.map)) {
-        const offset = this.map.uncompressedOffset[group[0]?.chunk ?? 0] ?? 0;
-        writeFully(this.fd, padded(group), offset);
-      }
-      this.#file.markStored(chunks.map(({ chunk }) => this.map.uncompressedOffset[chunk] ?? 0));
+      this.#store(chunks);
+      this.#options.stored(undefined);
     } catch (error) {
-      throw toNydusError(error, `store chunks in "${this.path}"`);
+      const failure = toNydusError(error, `store chunks in "${this.path}"`);
+      this.#options.stored(failure);
+      throw failure;
     }
   }
 
-  /** Bytes on disk. */
-  get usage(): number {
-    return fstatSync(this.fd).blocks * 512;
+  #store(chunks: readonly FetchedChunk[]): void {
+    const news = chunks.filter(({ chunk }) => !this.has(chunk));
+    const offsets = news.map(({ chunk }) => this.#place(chunk).offset);
+    const bytes = news.reduce((sum, { data }) => sum + alignUp(data.byteLength, BLOCK), 0);
+    if (!this.#options.makeRoom(bytes))
+      throw new NydusError(
+        "no_space",
+        `Cannot store chunks in "${this.path}": the cache is full of what is in use`,
+      );
+    try {
+      for (const group of contiguous(news, this.map))
+        writeFully(this.fd, padded(group), this.#place(group[0]?.chunk ?? 0).offset);
+      this.file.mark(offsets, "stored");
+    } catch (error) {
+      this.file.punchUnclaimed(offsets);
+      throw error;
+    }
+    for (const { chunk, data } of news) this.file.touch(this.#place(chunk).offset, data.byteLength);
   }
 
   [Symbol.dispose](): void {
-    this.#file.users.delete(this);
-    this.#release();
+    this.file.users.delete(this);
+    this.#options.release();
   }
+}
+
+function isThere(file: CacheFile, offset: number): boolean {
+  const state = file.stateOf(offset);
+  return state === "stored" || state === "checked";
 }
 
 /** Runs of chunks whose places in the uncompressed space follow each other, each of at most `MAX_VECTORS`/2. */

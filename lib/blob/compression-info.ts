@@ -126,7 +126,12 @@ export interface ChunkInfoHeader {
   /** Where the stored array starts in the blob. */
   readonly offset: number;
   readonly compressedSize: number;
+  /** Entries with the units behind them. */
   readonly uncompressedSize: number;
+  /** Where records of units begin behind the entries, their bytes with dictionaries, and how many there are. */
+  readonly contextOffset?: number;
+  readonly contextSize?: number;
+  readonly contexts?: number;
 }
 
 export function encodeChunkInfoHeader(values: ChunkInfoHeader): Uint8Array {
@@ -138,7 +143,7 @@ export function encodeChunkInfoHeader(values: ChunkInfoHeader): Uint8Array {
   });
 }
 
-export function decodeChunkInfoHeader(bytes: Uint8Array): ChunkInfoHeader {
+export function decodeChunkInfoHeader(bytes: Uint8Array): Required<ChunkInfoHeader> {
   if (bytes.byteLength !== HEADER_SIZE)
     throw corrupt(`Cannot read the compression information header: it has ${bytes.byteLength} bytes`);
   const { magic, magicAgain, compressor: code, ...rest } = header.read(viewOf(bytes));
@@ -147,8 +152,7 @@ export function decodeChunkInfoHeader(bytes: Uint8Array): ChunkInfoHeader {
   const compressor = (Object.keys(COMPRESSORS) as Compressor[]).find((name) => COMPRESSORS[name] === code);
   if (compressor === undefined)
     throw corrupt(`Cannot read the compression information header: compressor ${code} is not known`);
-  const { features, entries, offset, compressedSize, uncompressedSize } = rest;
-  return { features, compressor, entries, offset, compressedSize, uncompressedSize };
+  return { ...rest, compressor };
 }
 
 /** The form in nydusd's cache directory and in bootstrap layers: the array padded to a page, then the header. */

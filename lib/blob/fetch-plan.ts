@@ -4,9 +4,12 @@
  *
  * @module
  */
-import type { ChunkMap } from "../rafs/chunk-map.ts";
+import { type ChunkMap, NO_UNIT, unitOf } from "../rafs/chunk-map.ts";
 
-/** Chunks that lie back to back in the stored blob, in that order. */
+/**
+ * Chunks in the order in which they, or the units they are in, lie in the stored blob; back to back, unless all of it is
+ * read.
+ */
 export type Run = readonly number[];
 
 export interface PlanOptions {
@@ -22,14 +25,32 @@ function end(map: ChunkMap, chunk: number): number {
   return (map.compressedOffset[chunk] ?? 0) + (map.compressedLength[chunk] ?? 0);
 }
 
+/** Chunks of one unit have its range, and windows into a gzip layer overlap. */
 function follows(map: ChunkMap, chunk: number, previous: number): boolean {
-  return map.compressedOffset[chunk] === end(map, previous);
+  const start = map.compressedOffset[chunk] ?? 0;
+  if (unitOf(map, chunk) === NO_UNIT) return start === end(map, previous);
+  const after = (map.compressedOffset[previous] ?? 0) <= start && end(map, previous) <= end(map, chunk);
+  return after && start <= end(map, previous);
+}
+
+/** The other chunks of the units come for nothing. */
+function withUnits(map: ChunkMap, needed: readonly number[], { wanted }: PlanOptions): readonly number[] {
+  if (map.units === undefined) return needed;
+  const all = new Set(needed);
+  for (const chunk of needed) {
+    const unit = unitOf(map, chunk);
+    if (unit === NO_UNIT) continue;
+    for (let i = chunk - 1; i >= 0 && unitOf(map, i) === unit && !all.has(i); i--) if (wanted(i)) all.add(i);
+    for (let i = chunk + 1; i < map.count && unitOf(map, i) === unit && !all.has(i); i++)
+      if (wanted(i)) all.add(i);
+  }
+  return [...all].sort((a, b) => a - b);
 }
 
 /** @param needed chunks in ascending order, none of them in the cache or on its way */
 export function planRuns(map: ChunkMap, needed: readonly number[], options: PlanOptions): Run[] {
   const runs: number[][] = [];
-  for (const chunk of needed) {
+  for (const chunk of withUnits(map, needed, options)) {
     const run = runs.at(-1);
     const last = run?.at(-1);
     const first = run?.[0];
@@ -40,6 +61,12 @@ export function planRuns(map: ChunkMap, needed: readonly number[], options: Plan
   const run = runs.at(-1);
   if (run !== undefined) extend(map, run, options);
   return runs;
+}
+
+/** All chunks as they can be taken out of the stored blob in one pass. */
+export function storedOrder(map: ChunkMap): number[] {
+  const chunks = Array.from({ length: map.count }, (_, chunk) => chunk);
+  return chunks.sort((a, b) => (map.compressedOffset[a] ?? 0) - (map.compressedOffset[b] ?? 0));
 }
 
 function extend(map: ChunkMap, run: number[], options: PlanOptions): void {

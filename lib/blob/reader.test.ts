@@ -13,11 +13,12 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { chunkHasher } from "../base/digest.ts";
+import { corrupt } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
 import { quietLogger } from "../base/log.ts";
 import type { Fetcher } from "../content/content.ts";
 import { BlobCache } from "./cache.ts";
-import { BlobReader } from "./reader.ts";
+import { BlobReader, type BlobReaderOptions } from "./reader.ts";
 import { fetcherOf, type SampleBlob, sampleBlob } from "./sample-blob.test-support.ts";
 
 let directory = "";
@@ -30,6 +31,7 @@ async function open(
   sample: SampleBlob,
   fetcher: Fetcher,
   cache: BlobCache,
+  more: Partial<BlobReaderOptions> = {},
 ): Promise<BlobReader & Disposable> {
   const blob = cache.open(sample.map);
   const reader = new BlobReader({
@@ -39,6 +41,7 @@ async function open(
     limiter: new Limiter(4),
     log: quietLogger,
     signal: new AbortController().signal,
+    ...more,
   });
   return Object.assign(reader, { [Symbol.dispose]: () => blob[Symbol.dispose]() });
 }
@@ -99,6 +102,68 @@ test("BlobReader.read() asks again when a chunk arrives damaged, and never retur
   using reader = await open(sample, fetcher, cache);
   expect((await read(reader, 0, 8192)).equals(sample.content.subarray(0, 8192))).toBe(true);
   expect(reader.counters.corruptChunks).toBe(1);
+  // So that a source with mirrors can ask another one.
+  expect(fetcher.afterDamage).toEqual([false, true]);
+});
+
+test("BlobReader.read() takes everything from one download where the source has no parts", async () => {
+  const sample = await sampleBlob({ chunks: 40, size: 8192, compressor: "none" });
+  const fetcher = fetcherOf(sample.stored);
+  using cache = new BlobCache(directory);
+  using reader = await open(sample, fetcher, cache);
+  // What is there already is passed over.
+  await read(reader, 8192 * 20, 100);
+  await expect.poll(() => reader.counters.chunks).toBe(20);
+  fetcher.ranges.splice(0);
+  fetcher.wholeOnly = true;
+  const starts = [0, 8192 * 39, 8192 * 7 + 100, 8192 * 20, 5];
+  const all = await Promise.all(starts.map((start) => read(reader, start, 4000)));
+  for (const [i, start] of starts.entries())
+    expect(all[i]?.equals(sample.content.subarray(start, start + 4000))).toBe(true);
+  expect(fetcher.ranges).toHaveLength(1);
+  expect(reader.counters.chunks).toBe(40);
+  expect(reader.blob.complete).toBe(true);
+});
+
+test("BlobReader.read() gets what a download of the whole had passed, or says why not", async () => {
+  const sample = await sampleBlob({ chunks: 3, size: 8192, compressor: "none" });
+  const fetcher = fetcherOf(sample.stored);
+  fetcher.wholeOnly = true;
+  // The first chunk is wrong once in the stream, and whenever it is asked for alone.
+  fetcher.damage = (bytes, request) => (request < 3 ? bytes.map((b, i) => (i === 20 ? b ^ 1 : b)) : bytes);
+  using cache = new BlobCache(directory);
+  using reader = await open(sample, fetcher, cache);
+  const [bad, good] = await Promise.allSettled([read(reader, 0, 100), read(reader, 16384, 100)]);
+  expect(bad).toMatchObject({ status: "rejected", reason: { code: "corrupt" } });
+  expect(good.status).toBe("fulfilled");
+  expect((await read(reader, 0, 100)).equals(sample.content.subarray(0, 100))).toBe(true);
+});
+
+test("BlobReader.read() fails everybody when the download of the whole fails", async () => {
+  const sample = await sampleBlob({ chunks: 3, size: 8192, compressor: "none" });
+  const fetcher = fetcherOf(sample.stored);
+  fetcher.wholeOnly = true;
+  fetcher.damage = (bytes) => bytes.subarray(0, 10_000);
+  using cache = new BlobCache(directory);
+  using reader = await open(sample, fetcher, cache);
+  const results = await Promise.allSettled([0, 8192, 16384].map((offset) => read(reader, offset, 100)));
+  expect(results.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "rejected"]);
+  fetcher.damage = (bytes) => bytes;
+  expect((await read(reader, 8192, 100)).equals(sample.content.subarray(8192, 8292))).toBe(true);
+});
+
+test("BlobReader.read() gives up when nothing comes, and only then", async () => {
+  const sample = await sampleBlob({ chunks: 3, size: 8192, compressor: "none" });
+  const fetcher = fetcherOf(sample.stored);
+  const release = Promise.withResolvers<void>();
+  fetcher.gate = release.promise;
+  using cache = new BlobCache(directory);
+  using reader = await open(sample, fetcher, cache, { silence: 50 });
+  const [first, second] = [read(reader, 0, 100), read(reader, 8192, 100)];
+  await expect(first).rejects.toMatchObject({ code: "unavailable" });
+  await expect(second).rejects.toThrow("nothing came for 0.05 s");
+  release.resolve();
+  expect((await read(reader, 0, 100)).equals(sample.content.subarray(0, 100))).toBe(true);
 });
 
 test("BlobReader.read() fails with corrupt when the source keeps sending a wrong chunk, and caches nothing", async () => {
@@ -119,6 +184,24 @@ test("BlobReader.read() fails when the body is cut short, and works at the next 
   using reader = await open(sample, fetcher, cache);
   await expect(read(reader, 0, 100)).rejects.toMatchObject({ code: "corrupt" });
   expect((await read(reader, 0, 100)).equals(sample.content.subarray(0, 100))).toBe(true);
+});
+
+test("BlobReader.read() reads what a truncated blob still holds, although reading ahead passes its end", async () => {
+  const sample = await sampleBlob({ chunks: 4, size: 8192, compressor: "none" });
+  const whole = fetcherOf(sample.stored);
+  const truncated: Fetcher = {
+    fetch: (descriptor, options) =>
+      (options?.range?.end ?? 0) > 2 * 8192
+        ? Promise.reject(corrupt(`Cannot read blob "${descriptor.digest}": it is too short`))
+        : whole.fetch(descriptor, options),
+  };
+  using cache = new BlobCache(directory);
+  using reader = await open(sample, truncated, cache);
+  // The second reader joins a chunk that the first one only reads ahead.
+  const [first, joined] = await Promise.all([read(reader, 0, 100), read(reader, 8192, 100)]);
+  expect(first.equals(sample.content.subarray(0, 100))).toBe(true);
+  expect(joined.equals(sample.content.subarray(8192, 8292))).toBe(true);
+  await expect(read(reader, 2 * 8192, 100)).rejects.toMatchObject({ code: "corrupt" });
 });
 
 test("BlobReader.read() distrusts a copied cache and finds what is wrong in it", async () => {

@@ -6,23 +6,27 @@
  * @module
  */
 import { readSync } from "node:fs";
-import { decompressChunk } from "../base/compression.ts";
 import { type ChunkHasher, digestFromHex, sameBytes } from "../base/digest.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
 import { ExactReader } from "../base/exact-reader.ts";
 import type { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
-import type { Fetcher } from "../content/content.ts";
+import type { Fetcher, FetchOptions } from "../content/content.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { chunkAt, chunkDigest } from "../rafs/chunk-map.ts";
 import type { CachedBlob, FetchedChunk } from "./cached-blob.ts";
-import { planRuns, type Run } from "./fetch-plan.ts";
+import { ChunkDecoder } from "./chunk-decoder.ts";
+import { planRuns, type Run, storedOrder } from "./fetch-plan.ts";
+import { unlessSilent } from "./silence.ts";
+import { StoredRanges } from "./stored-ranges.ts";
 
 /** What a cold start costs is round trips: design.md 1 has the measurement. */
 const READ_AHEAD = 1 << 20;
 const LARGEST_REQUEST = 4 << 20;
 /** A chunk that fails its digest is asked for again, alone, this often before readers get an error. */
 const EXTRA_ATTEMPTS = 2;
+/** Downloads of a whole blob that may pass before a chunk of it is given up: one under way, and one from the start. */
+const WHOLE_PASSES = 2;
 
 export interface BlobReaderOptions {
   readonly blob: CachedBlob;
@@ -32,6 +36,10 @@ export interface BlobReaderOptions {
   readonly limiter: Limiter;
   readonly log: Logger;
   readonly signal: AbortSignal;
+  /** Milliseconds without a byte from the source after which a read fails, also one that waits for its turn. */
+  readonly silence?: number;
+  /** Told of chunks when they are asked for, because somebody waits for them or ahead of that. */
+  readonly onAsked?: (chunks: Run) => void;
 }
 
 export interface BlobCounters {
@@ -46,12 +54,21 @@ export interface BlobCounters {
 }
 
 /** A chunk on its way. Its data is handed over only where it did not fit the cache. */
-type Pending = PromiseWithResolvers<Uint8Array | undefined>;
+interface Pending extends PromiseWithResolvers<Uint8Array | undefined> {
+  /** Somebody waits for it; otherwise it is only read ahead. */
+  wanted: boolean;
+}
 
 export class BlobReader {
   readonly counters: BlobCounters = { chunks: 0, storedBytes: 0, runs: 0, corruptChunks: 0, uncached: 0 };
   readonly #options: BlobReaderOptions;
   readonly #pending = new Map<number, Pending>();
+  /** Requests under way for readers, in contrast to prefetching. */
+  readonly #demanded = new Set<Promise<void>>();
+  /** The download of all that is missing, from a source that has no parts. */
+  #whole: Promise<void> | undefined;
+  /** When the source last gave something: performance.now(). */
+  #heardAt = 0;
 
   constructor(options: BlobReaderOptions) {
     this.#options = options;
@@ -63,11 +80,34 @@ export class BlobReader {
 
   /** Fills `into` with the uncompressed bytes at `offset`. Space between chunks reads as zeros. */
   async read(offset: number, into: Uint8Array): Promise<void> {
-    const arrivals = await this.#arrive(offset, into.byteLength);
+    using _held = this.blob.hold(offset, into.byteLength);
+    const { silence } = this.#options;
+    const arriving = this.#arrive(offset, into.byteLength);
+    const arrivals = await (silence === undefined
+      ? arriving
+      : unlessSilent(arriving, { limit: silence, heardAt: () => this.#heardAt, what: this.#name }));
     readFully(this.blob.fd, into, offset);
     for (const [chunk, data] of arrivals) {
       if (data !== undefined) overlay(into, offset, data, this.blob.map.uncompressedOffset[chunk] ?? 0);
     }
+  }
+
+  /** Resolves when nothing is on its way any more. */
+  async settled(): Promise<void> {
+    while (this.#pending.size > 0)
+      await Promise.allSettled(Array.from(this.#pending.values(), ({ promise }) => promise));
+  }
+
+  /** Fetches chunks that nobody waits for yet. Resolves when they are there or cannot be had; never rejects. */
+  async prefetch(chunks: Run): Promise<void> {
+    const needed = chunks.filter(this.#absent);
+    const runs = planRuns(this.blob.map, needed, { ahead: 0, most: LARGEST_REQUEST, wanted: this.#absent });
+    await Promise.all(runs.map((run) => this.#ask(run)));
+  }
+
+  /** Resolves when no reader waits for a request. */
+  async quiet(): Promise<void> {
+    while (this.#demanded.size > 0) await Promise.all(this.#demanded);
   }
 
   /** Makes sure that everything in [offset, offset + length) can be read, and returns what did not fit the cache. */
@@ -82,7 +122,9 @@ export class BlobReader {
     this.#start(needed);
     for (const chunk of chunks) {
       const pending = this.#pending.get(chunk);
-      if (pending !== undefined) waits.push(pending.promise.then((data) => [chunk, data]));
+      if (pending === undefined) continue;
+      pending.wanted = true;
+      waits.push(pending.promise.then((data) => [chunk, data]));
     }
     return await Promise.all(waits);
   }
@@ -100,46 +142,126 @@ export class BlobReader {
 
   #start(needed: readonly number[]): void {
     if (needed.length === 0) return;
-    const { blob, limiter } = this.#options;
-    const wanted = (chunk: number): boolean =>
-      !blob.has(chunk) && !this.#pending.has(chunk) && !blob.isSuspect(chunk);
-    for (const run of planRuns(blob.map, needed, { ahead: READ_AHEAD, most: LARGEST_REQUEST, wanted })) {
-      for (const chunk of run) {
-        const pending = Promise.withResolvers<Uint8Array | undefined>();
-        // Nobody may be waiting for a chunk that was only read ahead.
-        pending.promise.catch(() => {});
-        this.#pending.set(chunk, pending);
-      }
-      void limiter.run(() => this.#fetchRun(run));
+    const plan = { ahead: READ_AHEAD, most: LARGEST_REQUEST, wanted: this.#absent };
+    for (const run of planRuns(this.blob.map, needed, plan)) {
+      const asked = this.#ask(run);
+      this.#demanded.add(asked);
+      void asked.finally(() => this.#demanded.delete(asked));
     }
+  }
+
+  /** Not in the cache, not on its way, and not waiting to be checked again. */
+  readonly #absent = (chunk: number): boolean =>
+    !this.blob.has(chunk) && !this.#pending.has(chunk) && !this.blob.isSuspect(chunk);
+
+  #ask(run: Run): Promise<void> {
+    for (const chunk of run) this.#expect(chunk);
+    this.#options.onAsked?.(run);
+    return this.#fetchRun(run);
+  }
+
+  #expect(chunk: number): void {
+    if (this.#pending.has(chunk)) return;
+    const pending = { ...Promise.withResolvers<Uint8Array | undefined>(), wanted: false };
+    // Nobody may be waiting for a chunk that was only read ahead.
+    pending.promise.catch(() => {});
+    this.#pending.set(chunk, pending);
+  }
+
+  get #name(): string {
+    return `read blob "${this.blob.map.blobId}"`;
   }
 
   /** Never rejects: failures go to those who wait for the chunks. */
   async #fetchRun(run: Run): Promise<void> {
-    const left = new Set(run);
+    const refusal = await this.#options.limiter.run(() => this.#fetch(run, { partsOnly: true }));
+    if (refusal === undefined) return;
+    if (refusal.code === "unsupported") await this.#fetchWhole(run);
+    else await this.#refused(run, refusal);
+  }
+
+  /** @returns why the request was refused; what goes wrong later goes to those who wait */
+  async #fetch(chunks: Run, how: FetchOptions): Promise<NydusError | undefined> {
+    let body: ExactReader;
     try {
-      await using body = await this.#request(run[0] ?? 0, run.at(-1) ?? 0);
-      let batch: FetchedChunk[] = [];
-      const flush = (): void => {
-        this.#deliver(batch);
-        for (const { chunk } of batch) left.delete(chunk);
-        batch = [];
-      };
-      for (const chunk of run) {
-        const size = this.blob.map.compressedLength[chunk] ?? 0;
+      body = await this.#request(chunks[0] ?? 0, chunks.at(-1) ?? 0, how);
+    } catch (error) {
+      return this.#failure(error);
+    }
+    await this.#receive(chunks, body);
+    return undefined;
+  }
+
+  /** A truncated blob refuses a request that reads ahead past its end, but still holds what somebody waits for. */
+  async #refused(run: Run, failure: NydusError): Promise<void> {
+    const alone = failure.code === "corrupt" && run.length > 1;
+    for (const chunk of run) {
+      if (alone && this.#pending.get(chunk)?.wanted === true) await this.#fetchRun([chunk]);
+      else this.#fail(chunk, failure);
+    }
+  }
+
+  /**
+   * The source sends the whole blob whatever part is asked for: then it is sent once, and everything in it kept. Chunks
+   * that were asked for when such a download had passed them need another one.
+   */
+  async #fetchWhole(run: Run): Promise<void> {
+    for (let pass = 0; pass < WHOLE_PASSES && run.some((chunk) => this.#pending.has(chunk)); pass++) {
+      this.#whole ??= this.#options.limiter
+        .run(() => this.#fetchMissing())
+        .finally(() => {
+          this.#whole = undefined;
+        });
+      await this.#whole;
+    }
+    this.#failAll(run, corrupt(`Cannot ${this.#name}: the whole of it lacks what was asked for`));
+  }
+
+  async #fetchMissing(): Promise<void> {
+    const missing = storedOrder(this.blob.map).filter((chunk) => !this.blob.has(chunk));
+    for (const chunk of missing) this.#expect(chunk);
+    const refusal = await this.#fetch(missing, {});
+    if (refusal !== undefined) this.#failAll(missing, refusal);
+  }
+
+  /** Takes chunks, in the order in which they are stored, out of one answer. */
+  async #receive(chunks: Run, stream: ExactReader): Promise<void> {
+    const { map } = this.blob;
+    const ranges = new StoredRanges(stream, map.compressedOffset[chunks[0] ?? 0] ?? 0);
+    const decoder = new ChunkDecoder(map);
+    let batch: FetchedChunk[] = [];
+    const flush = (): void => {
+      this.#deliver(batch);
+      batch = [];
+    };
+    try {
+      await using _body = stream;
+      for (const chunk of chunks) {
+        const offset = map.compressedOffset[chunk] ?? 0;
+        const size = map.compressedLength[chunk] ?? 0;
         // Readers get what has arrived before we wait for more; what arrived together is stored together.
-        if (body.buffered < size) flush();
-        const data = await this.#verified(chunk, await body.take(size)).catch((error: unknown) =>
+        if (!ranges.has(offset, size)) flush();
+        const stored = await ranges.take(offset, size);
+        this.counters.storedBytes += ranges.fresh;
+        this.#heardAt = performance.now();
+        const data = await this.#verified(chunk, stored, decoder).catch((error: unknown) =>
           this.#fail(chunk, error),
         );
         if (data !== undefined) batch.push({ chunk, data });
-        else left.delete(chunk);
       }
       flush();
     } catch (error) {
-      const failure = toNydusError(error, `read blob "${this.blob.map.blobId}"`);
-      for (const chunk of left) this.#fail(chunk, failure);
+      flush();
+      this.#failAll(chunks, this.#failure(error));
     }
+  }
+
+  #failAll(chunks: Run, failure: NydusError): void {
+    for (const chunk of chunks) this.#fail(chunk, failure);
+  }
+
+  #failure(error: unknown): NydusError {
+    return toNydusError(error, this.#name);
   }
 
   #fail(chunk: number, error: unknown): undefined {
@@ -162,14 +284,13 @@ export class BlobReader {
     }
     for (const { chunk, data } of batch) {
       this.counters.chunks++;
-      this.counters.storedBytes += blob.map.compressedLength[chunk] ?? 0;
       this.#pending.get(chunk)?.resolve(cached ? undefined : data);
       this.#pending.delete(chunk);
     }
   }
 
   /** The stored bytes from the first chunk's start to the last one's end. */
-  async #request(first: number, last: number): Promise<ExactReader> {
+  async #request(first: number, last: number, how: FetchOptions): Promise<ExactReader> {
     const { blob, fetcher, signal } = this.#options;
     const { map } = blob;
     const start = map.compressedOffset[first] ?? 0;
@@ -180,14 +301,14 @@ export class BlobReader {
       digest: digestFromHex(map.blobId),
       size: map.compressedSize,
     };
-    return new ExactReader(await fetcher.fetch(descriptor, { range: { start, end }, signal }));
+    return new ExactReader(await fetcher.fetch(descriptor, { ...how, range: { start, end }, signal }));
   }
 
   /** Damaged in transit is not damaged at the source: ask again before giving up. */
-  async #verified(chunk: number, stored: Uint8Array): Promise<Uint8Array> {
+  async #verified(chunk: number, stored: Uint8Array, decoder: ChunkDecoder): Promise<Uint8Array> {
     for (let attempt = 0; ; attempt++) {
       try {
-        return this.#decode(chunk, stored);
+        return this.#checked(chunk, decoder.decode(chunk, stored));
       } catch (error) {
         this.counters.corruptChunks++;
         this.#options.log.warn(toNydusError(error, "decode a chunk").message, {
@@ -195,19 +316,17 @@ export class BlobReader {
           chunk,
         });
         if (attempt === EXTRA_ATTEMPTS) throw error;
-        await using body = await this.#request(chunk, chunk);
+        await using body = await this.#request(chunk, chunk, { damaged: true });
         stored = await body.take(stored.byteLength);
+        decoder.forget();
       }
     }
   }
 
-  #decode(chunk: number, stored: Uint8Array): Uint8Array {
+  #checked(chunk: number, data: Uint8Array): Uint8Array {
     const { hasher, blob } = this.#options;
-    const { map } = blob;
-    const length = map.uncompressedLength[chunk] ?? 0;
-    const data = decompressChunk(map.compressed[chunk] === 1 ? map.compressor : "none", stored, length);
-    if (sameBytes(hasher.digest(data), chunkDigest(map, chunk))) return data;
-    throw corrupt(`Cannot use chunk ${chunk} of blob "${map.blobId}": it does not match its digest`);
+    if (sameBytes(hasher.digest(data), chunkDigest(blob.map, chunk))) return data;
+    throw corrupt(`Cannot use chunk ${chunk} of blob "${blob.map.blobId}": it does not match its digest`);
   }
 }
 

@@ -1,18 +1,20 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { BLOCK, isReady, readyMap, setReady } from "./ready-map.ts";
+import { BLOCK, clearReady, isReady, readyMap, setReady } from "./ready-map.ts";
 
-test("isReady() answers as a list of blocks would, whatever was set", () => {
+test("isReady() answers as a list of blocks would, whatever was set and cleared", () => {
   const blocks = 200;
-  const ranges = fc.array(fc.tuple(fc.nat(blocks * BLOCK), fc.nat(70 * BLOCK)), { maxLength: 8 });
+  const range = fc.tuple(fc.nat(blocks * BLOCK), fc.nat(70 * BLOCK), fc.boolean());
+  const ranges = fc.array(range, { maxLength: 8 });
   fc.assert(
     fc.property(ranges, fc.nat(blocks * BLOCK - 1), fc.nat(60 * BLOCK), (set, start, length) => {
       const map = readyMap(blocks * BLOCK);
       const model = new Set<number>();
-      for (const [from, size] of set) {
+      for (const [from, size, clear] of set) {
         const end = Math.min(from + size, blocks * BLOCK);
-        setReady(map, from, end);
-        if (end > from) for (let b = Math.floor(from / BLOCK); b * BLOCK < end; b++) model.add(b);
+        (clear ? clearReady : setReady)(map, from, end);
+        if (end <= from) continue;
+        for (let b = Math.floor(from / BLOCK); b * BLOCK < end; b++) clear ? model.delete(b) : model.add(b);
       }
       const end = Math.min(start + length, blocks * BLOCK);
       let expected = true;

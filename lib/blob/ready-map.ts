@@ -1,7 +1,8 @@
 /**
  * Which parts of a blob's uncompressed space can be answered from the cache file: one bit for each 4 KiB block, on
- * shared memory, so that a reader thread decides hit or miss without asking anybody. Bits are only ever set after the
- * data is in the cache file, and a chunk starts on a block boundary (RAFS v6), so a set bit never covers half a chunk.
+ * shared memory, so that a reader thread decides hit or miss without asking anybody. Bits are set after the data is in
+ * the cache file, and cleared before it leaves (`cache-view.ts`); a chunk starts on a block boundary (RAFS v6), so a set
+ * bit never covers half a chunk.
  *
  * @module
  */
@@ -38,12 +39,19 @@ export function isReady(map: ReadyMap, start: number, end: number): boolean {
 }
 
 export function setReady(map: ReadyMap, start: number, end: number): void {
+  eachWord(start, end, (word, bits) => Atomics.or(map, word, bits));
+}
+
+export function clearReady(map: ReadyMap, start: number, end: number): void {
+  eachWord(start, end, (word, bits) => Atomics.and(map, word, ~bits));
+}
+
+function eachWord(start: number, end: number, change: (word: number, bits: number) => void): void {
   if (end <= start) return;
   const first = Math.floor(start / BLOCK);
   const last = Math.floor((end - 1) / BLOCK);
-  for (let word = Math.floor(first / 32); word <= Math.floor(last / 32); word++) {
-    Atomics.or(map, word, mask(Math.max(first - word * 32, 0), Math.min(last - word * 32, 31)));
-  }
+  for (let word = Math.floor(first / 32); word <= Math.floor(last / 32); word++)
+    change(word, mask(Math.max(first - word * 32, 0), Math.min(last - word * 32, 31)));
 }
 
 /** Space between chunks holds nothing that any file refers to; it reads as zeros, always. */

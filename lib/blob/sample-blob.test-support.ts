@@ -1,6 +1,7 @@
 /** A small blob with known content, for tests of the reading side. */
 import { type Compressor, compressChunk } from "../base/compression.ts";
 import { digestHex, digestOf, sha256 } from "../base/digest.ts";
+import { NydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
@@ -83,12 +84,20 @@ export interface CountingFetcher extends Fetcher {
   damage?: (bytes: Uint8Array, request: number) => Uint8Array;
   /** Resolves before each body is sent. */
   gate?: Promise<void>;
+  /** Send the whole blob or nothing. */
+  wholeOnly?: boolean;
+  /** Of each request, whether it came because of damage. */
+  readonly afterDamage: boolean[];
 }
 
 export function fetcherOf(stored: Uint8Array): CountingFetcher {
   const fetcher: CountingFetcher = {
     ranges: [],
+    afterDamage: [],
     async fetch(_descriptor, options = {}) {
+      if (fetcher.wholeOnly === true && options.partsOnly === true)
+        throw new NydusError("unsupported", "Cannot read a part: there are none");
+      fetcher.afterDamage.push(options.damaged === true);
       const { start, end } = options.range ?? { start: 0, end: stored.byteLength };
       const request = fetcher.ranges.push({ start, end }) - 1;
       await fetcher.gate;

@@ -1,0 +1,82 @@
+/**
+ * The chunk maps of an image whatever kind its blobs are of. Most follow from the bootstrap alone; where chunks lie in
+ * larger stored units, places come from the blobs' own compression information.
+ *
+ * @module
+ */
+import { corrupt } from "../base/error.ts";
+import type { BlobInfo } from "../rafs/blob-table.ts";
+import { dataSize, UNIT_FEATURES } from "../rafs/blob-table-reader.ts";
+import { type ChunkMap, NO_UNIT, type StoredUnits } from "../rafs/chunk-map.ts";
+import { type BlobChunks, readChunks } from "../rafs/chunk-maps.ts";
+import type { RafsImage } from "../rafs/image.ts";
+import { chunkMaps as chunkMapsV5 } from "../rafs/v5/chunk-maps.ts";
+import { type ChunkInfoV2, INFO_FLAGS } from "./chunk-info-v2.ts";
+import type { ChunkInfos } from "./chunk-infos.ts";
+import { type ChunkInfoSource, readChunkInfos } from "./read-chunk-infos.ts";
+
+/** The chunks that the image uses of each blob, in the order of `blobs`. @throws corrupt, unsupported, and what fetching throws */
+export async function loadChunkMaps(image: RafsImage, source: ChunkInfoSource): Promise<ChunkMap[]> {
+  if (image.version === 5) return chunkMapsV5(image);
+  const chunks = readChunks(image);
+  return await Promise.all(
+    chunks.map(async (found, i) => {
+      const blob = image.blobs[i];
+      if (blob === undefined || (blob.features & UNIT_FEATURES) === 0) return found.map;
+      return withPlaces(found, blob, await readChunkInfos(blob, source));
+    }),
+  );
+}
+
+/** @throws corrupt when bootstrap and blob tell different stories */
+export function withPlaces({ map, ordinals }: BlobChunks, blob: BlobInfo, infos: ChunkInfos): ChunkMap {
+  const { count } = map;
+  const units: StoredUnits = {
+    units: infos.units,
+    unitOf: new Uint32Array(count).fill(NO_UNIT),
+    offsetIn: new Uint32Array(count),
+  };
+  const stored = dataSize(blob);
+  for (let i = 0; i < count; i++) {
+    const ordinal = ordinals[i] ?? 0;
+    const bad = (state: string): Error =>
+      corrupt(`Cannot use the compression information of blob "${blob.id}": chunk ${ordinal} ${state}`);
+    if (ordinal >= infos.count) throw bad("is not in it");
+    const info = infos.at(ordinal);
+    if (
+      info.uncompressedOffset !== map.uncompressedOffset[i] ||
+      info.uncompressedSize !== map.uncompressedLength[i]
+    )
+      throw bad("is another one in the bootstrap");
+    const place = placeOf(info, infos.units, bad);
+    if (place.size === 0 || place.offset + place.size > stored) throw bad("lies past the end of the blob");
+    map.compressedOffset[i] = place.offset;
+    map.compressedLength[i] = place.size;
+    map.compressed[i] = info.flags & INFO_FLAGS.compressed;
+    units.unitOf[i] = place.unit;
+    units.offsetIn[i] = info.unitOffset;
+  }
+  return { ...map, units };
+}
+
+interface Place {
+  readonly offset: number;
+  readonly size: number;
+  readonly unit: number;
+}
+
+/** Where the bytes are that a chunk comes out of. */
+function placeOf(info: ChunkInfoV2, units: StoredUnits["units"], bad: (state: string) => Error): Place {
+  const { flags, unit: index, unitOffset, uncompressedSize, compressedOffset, compressedSize } = info;
+  if ((flags & (INFO_FLAGS.batch | INFO_FLAGS.zran)) === 0) {
+    if ((flags & (INFO_FLAGS.compressed | INFO_FLAGS.encrypted)) === 0 && compressedSize !== uncompressedSize)
+      throw bad(`has ${compressedSize} stored bytes for ${uncompressedSize}`);
+    return { offset: compressedOffset, size: compressedSize, unit: NO_UNIT };
+  }
+  const unit = units[index];
+  if (unit === undefined || (unit.kind === "batch") !== ((flags & INFO_FLAGS.batch) !== 0))
+    throw bad(`lies in unit ${index}, which there is not`);
+  if (unitOffset + uncompressedSize > unit.size) throw bad(`lies past the end of unit ${index}`);
+  const offset = unit.kind === "batch" ? compressedOffset : unit.inOffset;
+  return { offset, size: unit.storedSize, unit: index };
+}

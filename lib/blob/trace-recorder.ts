@@ -1,0 +1,63 @@
+/**
+ * Makes a trace of an image while it is used. Serving threads mark what is read; the reader says in which order
+ * chunks were asked for. What was read ahead and never used is left out.
+ *
+ * @module
+ */
+
+import { alignUp } from "../base/math.ts";
+import type { ChunkMap } from "../rafs/chunk-map.ts";
+import { BLOCK, isReady, type ReadyMap, readyMap } from "./ready-map.ts";
+import type { Trace, TracedChunk, TracedRange } from "./trace.ts";
+
+export class TraceRecorder {
+  /** A bit for each 4 KiB block of each blob, set by whoever reads it: the same shape as a ready map. */
+  readonly touched: readonly ReadyMap[];
+  readonly #maps: readonly ChunkMap[];
+  readonly #asked: TracedChunk[] = [];
+  readonly #seen: readonly Uint8Array[];
+
+  constructor(maps: readonly ChunkMap[]) {
+    this.#maps = maps;
+    this.touched = maps.map(({ uncompressedSize }) => readyMap(uncompressedSize));
+    this.#seen = maps.map(({ count }) => new Uint8Array(count));
+  }
+
+  /** Chunks of a blob that are asked for now, wanted or read ahead. */
+  asked(blob: number, chunks: readonly number[]): void {
+    const seen = this.#seen[blob];
+    for (const chunk of chunks) {
+      if (seen === undefined || seen[chunk] === 1) continue;
+      seen[chunk] = 1;
+      this.#asked.push({ blob, chunk });
+    }
+  }
+
+  /** What was read so far: first what had to be fetched, in that order, then what the cache had. */
+  trace(): Trace {
+    const ranges: TracedRange[] = [];
+    for (const { blob, chunk } of this.#asked) this.#add(ranges, blob, chunk);
+    for (const [blob, { count }] of this.#maps.entries())
+      for (let chunk = 0; chunk < count; chunk++)
+        if (this.#seen[blob]?.[chunk] !== 1) this.#add(ranges, blob, chunk);
+    return ranges;
+  }
+
+  /** As part of the range before where it lies behind it. */
+  #add(ranges: TracedRange[], blob: number, chunk: number): void {
+    const map = this.#maps[blob];
+    const touched = this.touched[blob];
+    const offset = map?.uncompressedOffset[chunk] ?? 0;
+    const length = map?.uncompressedLength[chunk] ?? 0;
+    if (map === undefined || touched === undefined || !touches(touched, offset, offset + length)) return;
+    const last = ranges.at(-1);
+    if (last?.blobId === map.blobId && alignUp(last.offset + last.length, BLOCK) === offset)
+      ranges[ranges.length - 1] = { ...last, length: offset + length - last.offset };
+    else ranges.push({ blobId: map.blobId, offset, length });
+  }
+}
+
+function touches(touched: ReadyMap, start: number, end: number): boolean {
+  for (let at = start; at < end; at += BLOCK) if (isReady(touched, at, at + 1)) return true;
+  return false;
+}
