@@ -1,11 +1,15 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { digestOf } from "../lib/base/digest.ts";
 import { quietLogger } from "../lib/base/log.ts";
 import { silent } from "../lib/base/progress.ts";
+import { OciLayout } from "../lib/content/oci-layout.ts";
+import { loadImage } from "../lib/image/load.ts";
 import { sampleTree } from "../lib/rafs/sample-tree.test-support.ts";
 import { writeBootstrap } from "../lib/rafs/writer.ts";
+import { writeNydusLayout } from "../tests/support/nydus-layout.ts";
 import { check } from "./check.ts";
 import { parseCommandLine } from "./command.ts";
 
@@ -69,4 +73,24 @@ test("check tells a kind of image that is not supported from damage", async () =
 
 test("check fails with not_found where there is nothing", async () => {
   expect((await run(join(dir, "nothing"))).error).toMatchObject({ code: "not_found" });
+});
+
+test("check --data reads an image's blobs, and says which file is damaged", async () => {
+  const items = [{ path: "file", type: "file", data: Buffer.from("content") }] as const;
+  const { nydus, directory } = await writeNydusLayout(dir, [items]);
+  const good = await run("--data", nydus);
+  expect(good).toEqual({
+    lines: [expect.stringMatching(/^1 chunks in 1 blobs read, /)],
+    error: undefined,
+  });
+  const { data } = JSON.parse((await run("--data", "--json", nydus)).lines[0] ?? "");
+  expect(data).toMatchObject({ blobs: 1, chunks: 1, violations: [] });
+  const store = await OciLayout.open(directory);
+  const [blob] = (await loadImage(store, "n")).layers;
+  const path = store.blobPath(blob?.descriptor.digest ?? digestOf(Buffer.alloc(0)));
+  const bytes = readFileSync(path);
+  writeFileSync(path, bytes.fill(0, 0, 1));
+  const bad = await run("--data", nydus);
+  expect(bad.lines[0]).toMatch(/^blob [0-9a-f]{64}: .* \(at byte 0, in \/file\)$/);
+  expect(bad.error).toMatchObject({ code: "corrupt", message: `Cannot trust "${nydus}": 2 problems` });
 });

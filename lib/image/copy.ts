@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isCode, NydusError } from "../base/error.ts";
+import { NydusError } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
 import { type Progress, silent } from "../base/progress.ts";
 import type { ImageStore } from "../content/content.ts";
@@ -12,7 +12,7 @@ import { readBlob } from "../content/read.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MANIFEST_SIZE_LIMIT, type Manifest, parseDocument } from "../oci/manifest.ts";
-import { RegistryStore } from "../registry/store.ts";
+import { copyBlob } from "./copy-blob.ts";
 
 export interface CopyOptions {
   readonly signal?: AbortSignal;
@@ -31,8 +31,6 @@ export interface CopyReport {
 }
 
 const CONCURRENCY = 3;
-/** A transfer that broke off is made again from its start, this often in all. */
-const ATTEMPTS = 3;
 /** Indexes in indexes. */
 const MAX_DEPTH = 4;
 
@@ -108,63 +106,10 @@ class Copy {
 
   async #part(part: Descriptor): Promise<void> {
     const task = this.#progress.task(part.digest.slice("sha256:".length, "sha256:".length + 12), part.size);
-    this.signal.signal.throwIfAborted();
-    if (await this.#to.has(part, this.signal)) {
-      this.skipped++;
-      task.finish("already there");
-    } else if (await this.#mounted(part)) {
-      this.skipped++;
-      task.finish("mounted");
-    } else {
-      await this.#send(part, (count) => task.advance(count));
+    const how = await copyBlob(part, this.#from, this.#to, { ...this.signal, task });
+    if (how === "sent") {
       this.blobs++;
       this.bytes += part.size;
-      task.finish();
-    }
+    } else this.skipped++;
   }
-
-  /** Within one registry, blobs need not travel. */
-  async #mounted(part: Descriptor): Promise<boolean> {
-    const [from, to] = [this.#from, this.#to];
-    if (!(from instanceof RegistryStore) || !(to instanceof RegistryStore)) return false;
-    if (from.registry !== to.registry || from.repository === to.repository) return false;
-    return to.mount(part, from.repository, this.signal);
-  }
-
-  async #send(part: Descriptor, advance: (count: number) => void): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
-      let sent = 0;
-      const count = (bytes: number): void => {
-        sent += bytes;
-        advance(bytes);
-      };
-      try {
-        const body = await this.#from.fetch(part, this.signal);
-        await this.#to.push(part, counted(body, count), this.signal);
-        return;
-      } catch (error) {
-        if (attempt === ATTEMPTS || !isCode(error, "unavailable")) throw error;
-        advance(-sent);
-      }
-    }
-  }
-}
-
-function counted(
-  body: ReadableStream<Uint8Array>,
-  count: (bytes: number) => void,
-): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const { done, value } = await reader.read();
-        if (done) return controller.close();
-        count(value.byteLength);
-        controller.enqueue(value);
-      },
-      cancel: (reason) => reader.cancel(reason),
-    },
-    { highWaterMark: 0 },
-  );
 }

@@ -1,0 +1,37 @@
+/**
+ * Flags and operands of verbs that look into an image: where it is, and where a bootstrap file's blobs are.
+ *
+ * @module
+ */
+import type { ImageLocation } from "../lib/image/location.ts";
+import { parsePlatform } from "../lib/oci/platform.ts";
+import type { Arguments, Context, Flag } from "./command.ts";
+import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
+
+/** Of verbs that need no file data. */
+export const IMAGE_FLAGS = {
+  platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
+  ...REGISTRY_FLAGS,
+} as const satisfies Record<string, Flag>;
+
+/** Of verbs that read file data too. */
+export const DATA_FLAGS = {
+  blobs: { type: "string", value: "DIR", help: "for a bootstrap file: a directory of blobs" },
+  backend: { type: "string", value: "REPOSITORY", help: "for a bootstrap file: the repository of its blobs" },
+  ...IMAGE_FLAGS,
+} as const satisfies Record<string, Flag>;
+
+/** The image that operand `index` names. */
+export function imageLocation(args: Arguments, index: number, { signal }: Context): ImageLocation {
+  const platform = args.string("platform");
+  const blobs = args.string("blobs");
+  const backend = args.string("backend");
+  return {
+    location: args.operand(index),
+    ...registryAccess(args),
+    signal,
+    ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
+    ...(blobs === undefined ? {} : { blobs }),
+    ...(backend === undefined ? {} : { backend }),
+  };
+}

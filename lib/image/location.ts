@@ -1,0 +1,95 @@
+/**
+ * From what people write to a Nydus image: an image of a store, or a bootstrap file with its blobs somewhere.
+ *
+ * @module
+ */
+import { readFileSync, statSync } from "node:fs";
+import { corrupt, NydusError, toNydusError } from "../base/error.ts";
+import { BlobDirectory } from "../content/blob-directory.ts";
+import type { Fetcher } from "../content/content.ts";
+import type { Platform } from "../oci/descriptor.ts";
+import type { RegistryAccess } from "../registry/access.ts";
+import { readBootstrapLayer } from "./bootstrap-layer.ts";
+import { type Image, isNydusImage, loadImage } from "./load.ts";
+import { openStore } from "./open.ts";
+
+/** What one array can hold, and more than ten million files need. */
+const MAX_BOOTSTRAP = 2 ** 31 - 1;
+
+/** What no reference looks like. */
+const PATH = /^\.{0,2}\//;
+
+export interface ImageLocation extends RegistryAccess {
+  /** An image as `openStore` takes it, or the path of a bootstrap file. */
+  readonly location: string;
+  /** Of a bootstrap file: the directory that has its blobs, each named by its hex digest. */
+  readonly blobs?: string;
+  /** Of a bootstrap file: the image location whose repository has its blobs. */
+  readonly backend?: string;
+  /** Which image of an index; by default this machine's. */
+  readonly platform?: Platform;
+  readonly signal?: AbortSignal;
+}
+
+/** A Nydus image whose bootstrap has been read and not been looked at. */
+export interface LocatedImage extends AsyncDisposable {
+  /** As it was written. */
+  readonly name: string;
+  readonly bootstrap: Uint8Array;
+  /** Manifest and config; undefined for a bootstrap file. */
+  readonly image: Image | undefined;
+  /** Where data blobs come from; undefined for a bootstrap file without `blobs` and `backend`. */
+  readonly fetcher: Fetcher | undefined;
+}
+
+/** @throws unsupported when the image is not a Nydus one, and what opening the place throws */
+export async function locateImage(request: ImageLocation): Promise<LocatedImage> {
+  const { location, blobs, backend } = request;
+  const isFile = statSync(location, { throwIfNoEntry: false })?.isFile() === true;
+  if (isFile) return await bootstrapFile(request);
+  if (blobs !== undefined || backend !== undefined || PATH.test(location))
+    throw new NydusError("not_found", `Cannot read bootstrap "${location}": no such file`);
+  const { store, reference } = await openStore(location, request);
+  try {
+    const image = await loadImage(store, reference, request);
+    if (!isNydusImage(image.manifest))
+      throw new NydusError(
+        "unsupported",
+        `Cannot use "${location}": it is not a Nydus image; convert it first: nydus-tool convert ${location} TARGET`,
+      );
+    const bootstrap = await readBootstrapLayer(store, image, signalOf(request));
+    const close = async (): Promise<void> => store[Symbol.asyncDispose]();
+    return { name: location, bootstrap, image, fetcher: store, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await store[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function bootstrapFile(request: ImageLocation): Promise<LocatedImage> {
+  const { location, blobs, backend } = request;
+  const bootstrap = readBounded(location);
+  const opened = backend === undefined ? undefined : await openStore(backend, request);
+  const fetcher = blobs === undefined ? opened?.store : new BlobDirectory(blobs);
+  return {
+    name: location,
+    bootstrap,
+    image: undefined,
+    fetcher,
+    [Symbol.asyncDispose]: async () => opened?.store[Symbol.asyncDispose](),
+  };
+}
+
+function signalOf({ signal }: ImageLocation): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}
+
+function readBounded(path: string): Uint8Array {
+  try {
+    const { size } = statSync(path);
+    if (size > MAX_BOOTSTRAP) throw corrupt(`Cannot read bootstrap "${path}": it has ${size} bytes`);
+    return readFileSync(path);
+  } catch (error) {
+    throw toNydusError(error, `read bootstrap "${path}"`);
+  }
+}
