@@ -8,9 +8,12 @@ import { byteStringOf } from "../lib/base/byte-string.ts";
 import { NydusError, toNydusError } from "../lib/base/error.ts";
 import { type ConvertRequest, convert as convertBetween } from "../lib/convert/convert.ts";
 import type { ConvertReport } from "../lib/convert/report.ts";
+import { type ReverseRequest, reverse } from "../lib/convert/reverse.ts";
 import { parsePlatform } from "../lib/oci/platform.ts";
 import type { Arguments, Command, Context } from "./command.ts";
+import { imageLocation } from "./image-flags.ts";
 import { formatBytes } from "./progress.ts";
+import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
 
 const COMPRESSORS = ["zstd", "lz4_block", "none"] as const;
 const DIGESTERS = ["sha256", "blake3"] as const;
@@ -25,6 +28,11 @@ export const convert: Command = {
     compressor: { type: "string", value: "NAME", help: "of chunks: zstd (default), lz4_block or none" },
     digester: { type: "string", value: "NAME", help: "of chunks: sha256 (default) or blake3" },
     "chunk-size": { type: "string", value: "SIZE", help: "a power of two from 4K to 16M (1M)" },
+    "oci-ref": {
+      type: "boolean",
+      help: "leave the data in the original gzip layers; only an index and a bootstrap are added",
+    },
+    reverse: { type: "boolean", help: "from a Nydus image back to an ordinary one" },
     platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
     prefetch: {
       type: "string",
@@ -37,16 +45,22 @@ export const convert: Command = {
     "work-dir": { type: "string", value: "DIR", help: "where blobs lie until they are sent (TMPDIR)" },
     "output-json": { type: "string", value: "FILE", help: "write sizes, digests and durations to FILE" },
     json: { type: "boolean", help: "print the same instead of a summary" },
-    "plain-http": { type: "boolean", help: "talk http to registries (loopback needs no flag)" },
-    insecure: { type: "boolean", help: "do not check registries' certificates" },
+    ...REGISTRY_FLAGS,
   },
   examples: [
     ["nydus-tool convert registry.example/app:1 registry.example/app:1-nydus", "from registry to registry"],
     ["nydus-tool convert oci:./app:1 docker://127.0.0.1:5000/app:nydus", "from a local layout"],
+    [
+      "nydus-tool convert --oci-ref registry.example/app:1 registry.example/app:1-ref",
+      "gzip layers stay the data",
+    ],
+    ["nydus-tool convert --reverse registry.example/app:nydus oci:./app:1", "an ordinary image again"],
     ["nydus-tool convert --compressor lz4_block dir:/srv/rootfs oci:./out:app", "a root file system on disk"],
   ],
   async run(args, context) {
-    const report = await convertBetween(requestOf(args, context));
+    const report = args.boolean("reverse")
+      ? await reverse(reverseRequest(args, context))
+      : await convertBetween(requestOf(args, context));
     const json = JSON.stringify(report, undefined, 2);
     const file = args.string("output-json");
     if (file !== undefined)
@@ -69,15 +83,32 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
     compressor: args.choice("compressor", COMPRESSORS, "zstd"),
     digester: args.choice("digester", DIGESTERS, "sha256"),
     chunkSize: args.size("chunk-size", MIB),
+    reference: args.boolean("oci-ref"),
     family: args.boolean("docker-v2-format") ? "docker" : "oci",
-    plainHttp: args.boolean("plain-http"),
-    insecure: args.boolean("insecure"),
+    ...registryAccess(args),
     progress: context.progress(),
     signal: context.signal,
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     ...(workDirectory === undefined ? {} : { workDirectory }),
     ...(concurrency === undefined ? {} : { concurrency: positive(concurrency) }),
     ...(prefetch.length === 0 ? {} : { prefetch }),
+  };
+}
+
+/** Flags that say how chunks are made have no place here. */
+const FORMAT_FLAGS = ["compressor", "digester", "chunk-size", "prefetch", "concurrency"] as const;
+
+function reverseRequest(args: Arguments, context: Context): ReverseRequest {
+  for (const flag of FORMAT_FLAGS)
+    if (args.string(flag) !== undefined || args.strings(flag).length > 0)
+      throw new NydusError("usage", `Cannot use --${flag}: there is nothing for it in --reverse`);
+  const workDirectory = args.string("work-dir");
+  return {
+    ...imageLocation(args, 0, context),
+    target: args.operand(1),
+    family: args.boolean("docker-v2-format") ? "docker" : "oci",
+    progress: context.progress(),
+    ...(workDirectory === undefined ? {} : { workDirectory }),
   };
 }
 
@@ -95,9 +126,11 @@ function summary(report: ConvertReport, target: string): string[] {
       `${formatBytes(report.targetSize)} in all, ${sent}`,
     ];
   const count = report.layers.length === 1 ? "1 layer" : `${report.layers.length} layers`;
-  const bootstrap = formatBytes(report.bootstrap?.size ?? 0);
+  const { bootstrap, squashed } = report;
+  const part = bootstrap === undefined ? "" : `, of which the bootstrap ${formatBytes(bootstrap.size)}`;
   return [
     `${target} is ready (${report.targetDigest})`,
-    `${count}, ${formatBytes(report.targetSize)} in all, of which the bootstrap ${bootstrap}; ${sent}`,
+    `${count}, ${formatBytes(report.targetSize)} in all${part}; ${sent}`,
+    ...(squashed === undefined ? [] : [`all is one layer: ${squashed}`]),
   ];
 }

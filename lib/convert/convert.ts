@@ -10,6 +10,7 @@ import { copyImage } from "../image/copy.ts";
 import { type Image, isNydusImage, loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
 import type { Platform } from "../oci/descriptor.ts";
+import type { RegistryAccess } from "../registry/access.ts";
 import { convertDirectory } from "./directory.ts";
 import { type ConvertOptions, convertImage } from "./image.ts";
 import { assertChunkSize } from "./merge.ts";
@@ -20,13 +21,11 @@ const DIRECTORY = "dir:";
 /** Whatever has none of these is a registry's. */
 const LOCAL = /^(?:oci|oci-archive|docker-archive|containerd|dir):/;
 
-export interface ConvertRequest extends ConvertOptions {
+export interface ConvertRequest extends ConvertOptions, RegistryAccess {
   /** As `openStore` takes it, or "dir:PATH". */
   readonly source: string;
   readonly target: string;
   readonly platform?: Platform;
-  readonly plainHttp?: boolean;
-  readonly insecure?: boolean;
 }
 
 /** The stores are closed when the work is done, so it is awaited here: closing an archive writes it. */
@@ -50,9 +49,7 @@ async function open(
   location: string,
   create: boolean,
 ): Promise<Target & AsyncDisposable> {
-  const { plainHttp = false, insecure = false, signal } = request;
-  const options = { plainHttp, insecure, create, ...(signal === undefined ? {} : { signal }) };
-  const { store, reference } = await openStore(location, options);
+  const { store, reference } = await openStore(location, { ...request, create });
   return { store, reference, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
 }
 

@@ -3,12 +3,14 @@
  *
  * @module
  */
+import { chunkHasher } from "../base/digest.ts";
 import { silent } from "../base/progress.ts";
+import { BlobWriter } from "../blob/blob-writer.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import type { Platform } from "../oci/descriptor.ts";
 import { hostPlatform } from "../oci/platform.ts";
 import type { ConvertOptions } from "./image.ts";
-import { type PackedContent, Packer } from "./pack-layer.ts";
+import { type PackedContent, Packer } from "./packer.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
 import { readDirectory } from "./read-directory.ts";
 import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
@@ -48,7 +50,9 @@ async function packAndPush(
   const start = performance.now();
   const task = (options.progress ?? silent).task("directory");
   await using work = await WorkDirectory.create(options.workDirectory);
-  using packer = await Packer.open({ compressor, digester, chunkSize, path: work.file("blob") });
+  const hasher = await chunkHasher(digester);
+  const writer = new BlobWriter(work.file("blob"), { compressor, hasher });
+  using packer = new Packer(writer, { compressor, digester, chunkSize });
   let entries = 0;
   for await (const entry of readDirectory(root, signal === undefined ? {} : { signal })) {
     await packer.add(entry);

@@ -8,6 +8,7 @@ import { type Digest, digestHex } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { type Progress, silent, type Task } from "../base/progress.ts";
 import type { Fetcher } from "../content/content.ts";
+import { copyBlob } from "../image/copy-blob.ts";
 import type { Image, Layer } from "../image/load.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { MediaFamily } from "./manifest.ts";
@@ -26,6 +27,8 @@ export interface Source {
 }
 
 export interface ConvertOptions extends MergeOptions {
+  /** Leave data in the original layers, where they can be entered in the middle; the target gets them too. */
+  readonly reference?: boolean;
   readonly signal?: AbortSignal;
   /** Default OCI, also for Docker's images. */
   readonly family?: MediaFamily;
@@ -138,6 +141,7 @@ function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerCon
     signal,
     diffId,
     path: work.file(hex),
+    ...(options.reference === true ? { original: descriptor } : {}),
     what: `layer "${descriptor.digest}"`,
     open: () => {
       start = performance.now();
@@ -149,9 +153,11 @@ function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerCon
     const packSeconds = secondsSince(start);
     const pushStart = performance.now();
     const pushed = await pushBlob(context.target, layer, signal);
+    const { original } = layer.file;
+    const copied = original && (await copyBlob(original, source.store, context.target.store, { signal }));
     task.finish(pushed ? "done" : "already there");
     const times = { packSeconds, pushSeconds: secondsSince(pushStart) };
-    return { ...reportOf(descriptor, layer), pushed, ...times };
+    return { ...reportOf(descriptor, layer), pushed, ...(copied && { original: copied }), ...times };
   });
   return { packed, report };
 }

@@ -29,7 +29,7 @@ export interface ConvertedParts {
   readonly annotations?: Readonly<Record<string, string>>;
   readonly config: ImageConfig;
   /** One a source layer, those without data included. */
-  readonly blobs: readonly { readonly digest: Digest; readonly size: number }[];
+  readonly blobs: readonly PackedBlob[];
   readonly bootstrap: BootstrapLayer;
 }
 
@@ -38,9 +38,20 @@ export interface Document {
   readonly bytes: Uint8Array;
 }
 
-export function blobDescriptor(blob: { readonly digest: Digest; readonly size: number }): Descriptor {
-  const { digest, size } = blob;
-  return { mediaType: MEDIA.nydusBlob, digest, size, annotations: { [ANNOTATION.nydusBlob]: "true" } };
+/** A blob as a layer of the converted image. */
+interface PackedBlob {
+  readonly digest: Digest;
+  readonly size: number;
+  /** The layer that has its data, where it has none itself. */
+  readonly original?: Descriptor;
+}
+
+export function blobDescriptor({ digest, size, original }: PackedBlob): Descriptor {
+  const annotations = {
+    [ANNOTATION.nydusBlob]: "true",
+    ...(original === undefined ? {} : { [ANNOTATION.nydusRef]: original.digest }),
+  };
+  return { mediaType: MEDIA.nydusBlob, digest, size, annotations };
 }
 
 export function bootstrapDescriptor(layer: BootstrapLayer, family: MediaFamily): Descriptor {
@@ -82,7 +93,7 @@ export function convertedManifest(parts: ConvertedParts, config: Descriptor): Do
   return document(manifest, manifest.mediaType);
 }
 
-function document(value: object, mediaType: string): Document {
+export function document(value: object, mediaType: string): Document {
   const bytes = Buffer.from(JSON.stringify(value));
   return { bytes, descriptor: { mediaType, digest: digestOf(bytes), size: bytes.byteLength } };
 }

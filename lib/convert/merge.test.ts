@@ -5,7 +5,7 @@ import type { BlobInfo } from "../rafs/blob-table.ts";
 import { openBootstrap } from "../rafs/bootstrap.ts";
 import { type ChunkRef, directory, IMPLICIT_DIRECTORY } from "../tree/tree.ts";
 import { assertChunkSize, mergeIntoBootstrap } from "./merge.ts";
-import type { PackedContent } from "./pack-layer.ts";
+import type { PackedContent } from "./packer.ts";
 
 const FORMAT = { compressor: "zstd", digester: "sha256", chunkSize: 2 ** 20 } as const;
 

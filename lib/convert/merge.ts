@@ -10,7 +10,7 @@ import type { BlobInfo } from "../rafs/blob-table.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
 import { mergeLayers } from "../tree/overlay.ts";
 import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
-import type { PackedContent, PackFormat } from "./pack-layer.ts";
+import type { PackedContent, PackFormat } from "./packer.ts";
 
 export interface MergeOptions extends PackFormat {
   /** Paths whose data is wanted first; by default everything is. */
@@ -28,10 +28,11 @@ export function mergeIntoBootstrap(layers: readonly PackedContent[], options: Me
     else byId.set(blob.id, blob);
     if (file.info !== undefined) blobs.set(same ?? blob, file.info);
   }
+  const reference = layers.find(({ file }) => file.original !== undefined);
   const root = mergeLayers(layers.map((layer) => layer.tree));
   return writeBootstrap(root, {
     chunkSize,
-    compressor,
+    compressor: reference?.file.info?.compressor ?? compressor,
     digester,
     blobs,
     hasXattr: "always",

@@ -5,24 +5,15 @@
  * @module
  */
 
-import type { Compressor } from "../base/compression.ts";
-import { type ChunkDigester, chunkHasher, type Digest, Digester } from "../base/digest.ts";
+import { chunkHasher, type Digest, Digester } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
-import { type BlobFile, BlobWriter, type BlobWriterOptions } from "../blob/blob-writer.ts";
-import { chunksOf } from "../blob/chunker.ts";
-import { decompressed } from "../content/decompress.ts";
-import { writeBootstrap } from "../rafs/writer.ts";
-import { readTar, type TarEntry } from "../tar/reader.ts";
-import { LayerTreeBuilder } from "../tree/layer-tree.ts";
-import type { Attributes, BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
-
-/** How blobs are made; the same for all layers of an image. */
-export interface PackFormat {
-  readonly compressor: Exclude<Compressor, "gzip">;
-  readonly digester: ChunkDigester;
-  /** Bytes: a power of two from 4096 to 16 MiB. */
-  readonly chunkSize: number;
-}
+import { BlobWriter } from "../blob/blob-writer.ts";
+import { ReferenceWriter } from "../blob/reference-writer.ts";
+import { decompressed, sniffed } from "../content/decompress.ts";
+import { IndexedGunzip } from "../content/indexed-gunzip.ts";
+import type { Descriptor } from "../oci/descriptor.ts";
+import { readTar } from "../tar/reader.ts";
+import { type PackedContent, Packer, type PackFormat } from "./packer.ts";
 
 export interface PackOptions extends PackFormat {
   /** Where the blob goes; there is no such file yet. */
@@ -31,15 +22,9 @@ export interface PackOptions extends PackFormat {
   readonly what: string;
   /** Of the uncompressed tar, as the image's config has it. */
   readonly diffId?: Digest;
+  /** Leave the data where it is, if that can be: in this layer of the source. */
+  readonly original?: Descriptor;
   readonly signal?: AbortSignal;
-}
-
-/** A layer's content: its tree, and its data in a blob file. */
-export interface PackedContent {
-  readonly tree: Directory;
-  /** What the tree's chunks refer to. */
-  readonly blob: BlobRef;
-  readonly file: BlobFile;
 }
 
 export interface PackedLayer extends PackedContent {
@@ -50,19 +35,25 @@ export interface PackedLayer extends PackedContent {
   readonly entries: number;
 }
 
+interface OpenedLayer {
+  readonly tar: AsyncIterable<Uint8Array>;
+  readonly packer: Packer;
+}
+
 /** @throws corrupt when the tar is malformed or is not what `diffId` says */
 export async function packLayer(
   source: AsyncIterable<Uint8Array>,
   options: PackOptions,
 ): Promise<PackedLayer> {
   const tar = new Digester();
+  const opened = await openLayer(source, options);
   const hashed = async function* (): AsyncGenerator<Uint8Array> {
-    for await (const piece of decompressed(source, options.what)) {
+    for await (const piece of opened.tar) {
       tar.update(piece);
       yield piece;
     }
   };
-  using packer = await Packer.open(options);
+  using packer = opened.packer;
   let entries = 0;
   const { signal } = options;
   for await (const entry of readTar(hashed(), signal === undefined ? {} : { signal })) {
@@ -77,82 +68,27 @@ export async function packLayer(
   return { ...(await packer.finish()), diffId, tarSize: tar.size, entries };
 }
 
-/** One for all: trees move between threads, and most nodes have none. */
-const NO_XATTRS: Attributes["xattrs"] = new Map();
-
-/** Puts entries into a tree and their data into a blob. */
-export class Packer implements Disposable {
-  readonly #builder = new LayerTreeBuilder();
-  readonly #writer: BlobWriter;
-  readonly #format: PackFormat;
-
-  private constructor(path: string, format: PackFormat, options: BlobWriterOptions) {
-    this.#format = format;
-    this.#writer = new BlobWriter(path, options);
+async function openLayer(source: AsyncIterable<Uint8Array>, options: PackOptions): Promise<OpenedLayer> {
+  const { original, path, what } = options;
+  const hasher = await chunkHasher(options.digester);
+  if (original === undefined) {
+    const writer = new BlobWriter(path, { compressor: options.compressor, hasher });
+    return { tar: decompressed(source, what), packer: new Packer(writer, options) };
   }
-
-  static async open(options: PackFormat & { readonly path: string }): Promise<Packer> {
-    const hasher = await chunkHasher(options.digester);
-    return new Packer(options.path, options, { compressor: options.compressor, hasher });
+  const { kind, whole } = await sniffed(source);
+  if (kind === "gzip") {
+    const gunzip = new IndexedGunzip(whole, what);
+    const writer = new ReferenceWriter(path, original, gunzip, hasher);
+    return { tar: gunzip.pieces(), packer: new Packer(writer, options) };
   }
-
-  async add(entry: TarEntry): Promise<void> {
-    const { path } = entry;
-    if (this.#builder.ignores(path)) return;
-    const { mode, uid, gid, mtime, mtimeNs } = entry;
-    const xattrs = entry.xattrs.size === 0 ? NO_XATTRS : entry.xattrs;
-    const attributes = { mode, uid, gid, mtime, mtimeNs, xattrs };
-    switch (entry.kind) {
-      case "file":
-        this.#builder.addFile(path, attributes, entry.size, await this.#store(entry));
-        break;
-      case "directory":
-        this.#builder.addDirectory(path, attributes);
-        break;
-      case "symlink":
-        this.#builder.addSymlink(path, attributes, entry.linkTarget);
-        break;
-      case "hardlink":
-        this.#builder.addHardlink(path, entry.linkTarget);
-        break;
-      case "fifo":
-        this.#builder.addFifo(path, attributes);
-        break;
-      default:
-        this.#builder.addDevice(path, attributes, {
-          kind: entry.kind,
-          major: entry.major,
-          minor: entry.minor,
-        });
-    }
+  if (kind === "tar") {
+    const writer = new ReferenceWriter(path, original, undefined, hasher);
+    return { tar: whole, packer: new Packer(writer, options) };
   }
+  // Nothing can be entered in the middle of other formats: such a layer is converted after all.
+  return await openLayer(whole, withoutOriginal(options));
+}
 
-  async finish(): Promise<PackedContent> {
-    const { compressor, digester, chunkSize } = this.#format;
-    const tree = this.#builder.root;
-    const { blob } = this.#writer;
-    const file = await this.#writer.finish((info) =>
-      writeBootstrap(tree, {
-        chunkSize,
-        compressor,
-        digester,
-        blobs: new Map(info === undefined ? [] : [[blob, info]]),
-      }),
-    );
-    return { tree, blob, file };
-  }
-
-  async #store(entry: TarEntry): Promise<readonly ChunkRef[]> {
-    const chunks: ChunkRef[] = [];
-    if (entry.size === 0) return chunks;
-    for await (const chunk of chunksOf(entry.body, entry.size, this.#format.chunkSize)) {
-      if (this.#writer.full) await this.#writer.room();
-      chunks.push(this.#writer.add(chunk));
-    }
-    return chunks;
-  }
-
-  [Symbol.dispose](): void {
-    this.#writer[Symbol.dispose]();
-  }
+function withoutOriginal({ original: _, ...options }: PackOptions): PackOptions {
+  return options;
 }

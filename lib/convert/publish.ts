@@ -21,7 +21,7 @@ import {
   type MediaFamily,
 } from "./manifest.ts";
 import { type MergeOptions, mergeIntoBootstrap } from "./merge.ts";
-import type { PackedContent } from "./pack-layer.ts";
+import type { PackedContent } from "./packer.ts";
 import type { BootstrapReport } from "./report.ts";
 
 export interface Target {

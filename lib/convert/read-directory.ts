@@ -149,6 +149,7 @@ class Walk {
       ...(device ? deviceOf(stat.rdev) : { major: 0, minor: 0 }),
       size: kind === "file" ? Number(stat.size) : 0,
       offset: 0,
+      dataOffset: 0,
       body: nothing(),
     };
   }

@@ -19,6 +19,8 @@ export interface LayerReport {
   readonly size: number;
   /** False when the target had it already. */
   readonly pushed: boolean;
+  /** Of a blob that refers to the source layer: how that one got into the target. */
+  readonly original?: "present" | "mounted" | "sent";
   /** Reading, compressing and writing it, waiting for a free thread not included. */
   readonly packSeconds: number;
   readonly pushSeconds: number;
@@ -47,6 +49,8 @@ export interface ConvertReport {
   readonly targetSize: number;
   /** Bytes that went to the target. */
   readonly pushedSize: number;
+  /** Of `--reverse`: why the layers that the image was made of became one. */
+  readonly squashed?: string;
   readonly seconds: number;
 }
 
@@ -63,6 +67,8 @@ export function totals(
   return {
     sourceSize: layers.reduce((sum, { sourceSize = 0 }) => sum + sourceSize, 0),
     targetSize: parts.reduce((sum, { size }) => sum + size, 0),
-    pushedSize: parts.reduce((sum, { size, pushed }) => sum + (pushed ? size : 0), 0),
+    pushedSize:
+      parts.reduce((sum, { size, pushed }) => sum + (pushed ? size : 0), 0) +
+      layers.reduce((sum, { original, sourceSize = 0 }) => sum + (original === "sent" ? sourceSize : 0), 0),
   };
 }

@@ -1,0 +1,119 @@
+/**
+ * Puts what a layer holds into a tree, and its data into whatever keeps chunks.
+ *
+ * @module
+ */
+import type { Compressor } from "../base/compression.ts";
+import type { ChunkDigester } from "../base/digest.ts";
+import type { BlobFile } from "../blob/blob-writer.ts";
+import { chunksOf } from "../blob/chunker.ts";
+import type { BlobInfo } from "../rafs/blob-table.ts";
+import { writeBootstrap } from "../rafs/writer.ts";
+import type { TarEntry } from "../tar/reader.ts";
+import { LayerTreeBuilder } from "../tree/layer-tree.ts";
+import type { Attributes, BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
+
+/** How blobs are made; the same for all layers of an image. */
+export interface PackFormat {
+  readonly compressor: Exclude<Compressor, "gzip">;
+  readonly digester: ChunkDigester;
+  /** Bytes: a power of two from 4096 to 16 MiB. */
+  readonly chunkSize: number;
+}
+
+/** A layer's content: its tree, and its data in a blob file. */
+export interface PackedContent {
+  readonly tree: Directory;
+  /** What the tree's chunks refer to. */
+  readonly blob: BlobRef;
+  readonly file: BlobFile;
+}
+
+/** A blob that is being written: `BlobWriter`, `ReferenceWriter`. */
+export interface ChunkWriter extends Disposable {
+  readonly blob: BlobRef;
+  /** Whether to wait for `room` before adding more. */
+  readonly full: boolean;
+  room(): Promise<void>;
+  /** @param tarOffset where the bytes are in the uncompressed layer */
+  add(bytes: Uint8Array, tarOffset: number): ChunkRef;
+  finish(bootstrap: (blob: BlobInfo | undefined) => Uint8Array): Promise<BlobFile>;
+}
+
+/** One for all: trees move between threads, and most nodes have none. */
+const NO_XATTRS: Attributes["xattrs"] = new Map();
+
+/** Puts entries into a tree and their data into a blob. */
+export class Packer implements Disposable {
+  readonly #builder = new LayerTreeBuilder();
+  readonly #writer: ChunkWriter;
+  readonly #format: PackFormat;
+
+  /** @param writer is closed with this */
+  constructor(writer: ChunkWriter, format: PackFormat) {
+    this.#writer = writer;
+    this.#format = format;
+  }
+
+  async add(entry: TarEntry): Promise<void> {
+    const { path } = entry;
+    if (this.#builder.ignores(path)) return;
+    const { mode, uid, gid, mtime, mtimeNs } = entry;
+    const xattrs = entry.xattrs.size === 0 ? NO_XATTRS : entry.xattrs;
+    const attributes = { mode, uid, gid, mtime, mtimeNs, xattrs };
+    switch (entry.kind) {
+      case "file":
+        this.#builder.addFile(path, attributes, entry.size, await this.#store(entry));
+        break;
+      case "directory":
+        this.#builder.addDirectory(path, attributes);
+        break;
+      case "symlink":
+        this.#builder.addSymlink(path, attributes, entry.linkTarget);
+        break;
+      case "hardlink":
+        this.#builder.addHardlink(path, entry.linkTarget);
+        break;
+      case "fifo":
+        this.#builder.addFifo(path, attributes);
+        break;
+      default:
+        this.#builder.addDevice(path, attributes, {
+          kind: entry.kind,
+          major: entry.major,
+          minor: entry.minor,
+        });
+    }
+  }
+
+  async finish(): Promise<PackedContent> {
+    const { compressor, digester, chunkSize } = this.#format;
+    const tree = this.#builder.root;
+    const { blob } = this.#writer;
+    const file = await this.#writer.finish((info) =>
+      writeBootstrap(tree, {
+        chunkSize,
+        compressor: info?.compressor ?? compressor,
+        digester,
+        blobs: new Map(info === undefined ? [] : [[blob, info]]),
+      }),
+    );
+    return { tree, blob, file };
+  }
+
+  async #store(entry: TarEntry): Promise<readonly ChunkRef[]> {
+    const chunks: ChunkRef[] = [];
+    if (entry.size === 0) return chunks;
+    let at = entry.dataOffset;
+    for await (const chunk of chunksOf(entry.body, entry.size, this.#format.chunkSize)) {
+      if (this.#writer.full) await this.#writer.room();
+      chunks.push(this.#writer.add(chunk, at));
+      at += chunk.byteLength;
+    }
+    return chunks;
+  }
+
+  [Symbol.dispose](): void {
+    this.#writer[Symbol.dispose]();
+  }
+}
