@@ -10,7 +10,10 @@ import { NydusError } from "../lib/base/error.ts";
 import { createLogger } from "../lib/base/log.ts";
 import { controlSocket } from "../lib/mount/client.ts";
 import { controlApp, serveControl } from "../lib/mount/control.ts";
+import { parseController } from "../lib/mount/controller.ts";
+import { ControllerWatch } from "../lib/mount/controller-watch.ts";
 import { ImageMounts } from "../lib/mount/image-mounts.ts";
+import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
 import { openFetcher } from "../lib/mount/open-fetcher.ts";
 import type { Command } from "./command.ts";
 
@@ -29,12 +32,17 @@ export const mountServer: Command = {
   flags: {
     "run-dir": { type: "string", value: "DIR", help: "where the control socket and the devices go" },
     "cache-dir": { type: "string", value: "DIR", help: "where chunks are cached" },
+    "cache-size": {
+      type: "string",
+      value: "SIZE",
+      help: "bytes of chunks that the cache may hold (no limit)",
+    },
     idle: {
       type: "string",
       value: "SECONDS",
       help: `without any mount, end after this time (${IDLE_SECONDS})`,
     },
-    adopt: { type: "string", value: "JSON", help: "descriptors of a dead process's file systems, by name" },
+    controller: { type: "string", value: "JSON", help: "the process that starts this one again, and how" },
   },
   examples: [],
   async run(args, { signal, env }) {
@@ -50,12 +58,22 @@ export const mountServer: Command = {
     mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
     const lock = await lockAlone(runDirectory);
     try {
-      await using mounts = new ImageMounts({ runDirectory, cacheDirectory, fetcherOf: openFetcher, log });
-      await mounts.restore(parseAdopted(args.string("adopt")));
+      await using mounts = new ImageMounts({
+        runDirectory,
+        cacheDirectory,
+        cacheSize: args.size("cache-size"),
+        fetcherOf: openFetcher,
+        log,
+      });
+      await mounts.restore(inheritedDescriptors(env, process.pid));
       const ending = new AbortController();
       const stopped = Promise.withResolvers<void>();
       const umounts = new EventTarget();
+      using controllers = new ControllerWatch(() => mounts.sessions, log);
+      const controller = args.string("controller");
+      if (controller !== undefined) controllers.register(parseController(JSON.parse(controller)));
       const app = controlApp(mounts, {
+        controllers,
         stop: stopped.resolve,
         umounted: () => umounts.dispatchEvent(new Event("umount")),
         ending: ending.signal,
@@ -83,12 +101,6 @@ async function lockAlone(runDirectory: string): Promise<number> {
     await Bun.sleep(LOCK_POLL_MS);
   }
   throw new NydusError("busy", `Cannot serve "${runDirectory}": another process does`);
-}
-
-function parseAdopted(text: string | undefined): ReadonlyMap<string, number> {
-  if (text === undefined) return new Map();
-  const entries = Object.entries(JSON.parse(text) as Record<string, unknown>);
-  return new Map(entries.flatMap(([key, fd]) => (typeof fd === "number" ? [[key, fd] as const] : [])));
 }
 
 /** Resolves when nothing was mounted for so many seconds. A process that was just started gets a few more. */

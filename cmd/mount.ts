@@ -16,8 +16,7 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
-import { selfCommand } from "../lib/base/self.ts";
-import { MountServer } from "../lib/mount/client.ts";
+import { PROGRAM_NAME, selfCommand } from "../lib/base/self.ts";
 import { fetchBootstrap } from "../lib/mount/image-files.ts";
 import {
   DRIVERS,
@@ -27,9 +26,11 @@ import {
 } from "../lib/mount/mount-request.ts";
 import { mountAt } from "../lib/mount/mount-table.ts";
 import { blobsLocation } from "../lib/mount/open-fetcher.ts";
-import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
-import { serveStatus } from "../lib/status/serve.ts";
+import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT } from "../lib/mount/run-directory.ts";
+import { readTrace } from "../lib/mount/traces.ts";
 import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
+import { endMount, keeperLog, keepUntilEnd, keptServer } from "./mount-keeper.ts";
+import { SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
 
 export const mount: Command = {
   name: "mount",
@@ -39,8 +40,15 @@ export const mount: Command = {
   flags: {
     driver: { type: "string", value: "NAME", help: "auto, erofs or fuse (auto: the first that works)" },
     "cache-dir": { type: "string", value: "DIR", help: `where chunks are kept (${DEFAULT_CACHE_DIRECTORY})` },
+    "cache-size": {
+      type: "string",
+      value: "SIZE",
+      help: "keep at most so much there, such as 10G; the least recently used goes first (no limit)",
+    },
     writable: { type: "string", value: "DIR", help: "an overlay on top; changes are kept in DIR" },
     detach: { type: "boolean", short: "d", help: "return once the mount is ready" },
+    record: { type: "string", value: "FILE", help: "write down what is read, until the image is unmounted" },
+    trace: { type: "string", value: "FILE", help: "fetch ahead what such a file names" },
     blobs: { type: "string", value: "DIR", help: "for a bootstrap file: a directory of blobs" },
     backend: {
       type: "string",
@@ -50,13 +58,13 @@ export const mount: Command = {
     platform: { type: "string", value: "OS/ARCH", help: "which image of an index" },
     status: { type: "string", value: "ADDRESS", help: "serve status and metrics: host:port or unix:PATH" },
     "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
-    "plain-http": { type: "boolean", help: "talk http to the registry (loopback needs no flag)" },
-    insecure: { type: "boolean", help: "do not check the registry's certificate" },
+    ...SOURCE_FLAGS,
     json: { type: "boolean", help: "say what was mounted as JSON" },
   },
   examples: [
     ["nydus-tool mount registry.example/app:nydus /mnt/app", "until Ctrl-C or nydus-tool umount"],
     ["nydus-tool mount --detach --writable /var/tmp/app oci:./app /mnt/app", "from a local layout, writable"],
+    ["nydus-tool mount --record app.trace registry.example/app:nydus /mnt/app", "learn what a start reads"],
     ["nydus-tool mount --blobs ./blobs ./image.boot /mnt", "a bootstrap and a directory of blobs"],
   ],
   async run(args, context) {
@@ -91,13 +99,17 @@ async function requestOf(
   const image = args.operand(0);
   const mountpoint = directoryOperand(args.operand(1));
   const writable = args.string("writable");
+  const [trace, record] = [args.string("trace"), args.string("record")];
+  if (trace !== undefined) readTrace(resolve(trace));
   const common = {
     id: mountpoint,
     mountpoint,
     driver: args.choice("driver", DRIVERS, "auto"),
     ...(writable === undefined ? {} : { writable: resolve(writable) }),
+    ...(trace === undefined ? {} : { trace: resolve(trace) }),
+    ...(record === undefined ? {} : { record: resolve(record) }),
   };
-  const access = { plainHttp: args.boolean("plain-http"), insecure: args.boolean("insecure") };
+  const access = sourceAccess(args);
   const bootstrapSource = sourceOfBootstrap(args);
   if (bootstrapSource !== undefined) {
     return { ...common, bootstrap: realpathSync(image), source: { ...access, location: bootstrapSource } };
@@ -134,30 +146,32 @@ function absoluteLocation(location: string): string {
  * wait.
  */
 async function mountHere(args: Arguments, context: Context): Promise<void> {
-  const { log, signal } = context;
   const cacheDirectory = resolve(args.string("cache-dir") ?? DEFAULT_CACHE_DIRECTORY);
-  const request = await requestOf(args, cacheDirectory, signal);
-  const runRoot = args.string("run-dir") ?? DEFAULT_RUN_ROOT;
-  const runDirectory = join(runRoot, `mount-${process.pid}`);
-  await using server = new MountServer({
+  const request = await requestOf(args, cacheDirectory, context.signal);
+  const runDirectory = runDirectoryOf(runRootOf(args), process.pid);
+  const keeping = {
     runDirectory,
     cacheDirectory,
-    driver: request.driver,
-    idleSeconds: 0,
-    log,
-  });
-  const address = args.string("status");
-  await using _status =
-    address === undefined ? undefined : serveStatus(address, { mounts: () => server.list() });
+    cacheSize: args.size("cache-size"),
+    status: args.string("status"),
+  };
+  await using server = keptServer(keeping, context);
   try {
     announce(args, context, await server.mountAs(request));
-    const interrupted = new Promise<void>((done) => signal.addEventListener("abort", () => done()));
-    await Promise.race([server.ended, interrupted]);
-  } finally {
-    await server.stop();
-    removeRunDirectory(runDirectory);
-    rmSync(logFile(runRoot, process.pid), { force: true });
+  } catch (error) {
+    await endMount(server, runDirectory);
+    throw error;
   }
+  await keepUntilEnd(server, keeping, context);
+}
+
+function runRootOf(args: Arguments): string {
+  return resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT);
+}
+
+/** @param pid of the process that keeps the mount first */
+function runDirectoryOf(runRoot: string, pid: number): string {
+  return join(runRoot, `mount-${pid}`);
 }
 
 function announce(args: Arguments, context: Context, status: MountStatus): void {
@@ -174,12 +188,17 @@ async function mountDetached(args: Arguments, context: Context): Promise<void> {
   const words = process.argv
     .slice(process.argv.indexOf("mount"))
     .filter((word) => word !== "--detach" && word !== "-d");
-  const runRoot = args.string("run-dir") ?? DEFAULT_RUN_ROOT;
+  const runRoot = runRootOf(args);
   mkdirSync(runRoot, { recursive: true, mode: 0o700 });
   const starting = join(runRoot, `starting-${process.pid}.log`);
   const log = openSync(starting, "w+", 0o600);
-  const child = Bun.spawn([...selfCommand(), ...words], { stdio: ["ignore", "pipe", log], detached: true });
-  renameSync(starting, logFile(runRoot, child.pid));
+  const child = Bun.spawn([...selfCommand(), ...words], {
+    argv0: PROGRAM_NAME,
+    stdio: ["ignore", "pipe", log],
+    detached: true,
+  });
+  const ownLog = keeperLog(runDirectoryOf(runRoot, child.pid));
+  renameSync(starting, ownLog);
   const wanted = args.boolean("json") ? 1 : 2;
   const lines: string[] = [];
   let text = "";
@@ -192,15 +211,10 @@ async function mountDetached(args: Arguments, context: Context): Promise<void> {
     const code = await child.exited;
     // By descriptor: the process has removed the name already. A path, because the offset is shared.
     process.stderr.write(readFileSync(`/proc/self/fd/${log}`));
-    rmSync(logFile(runRoot, child.pid), { force: true });
+    rmSync(ownLog, { force: true });
     throw new SilentExit(code);
   }
   closeSync(log);
   for (const line of lines) context.print(line);
   child.unref();
-}
-
-/** Where a detached mount's process complains. */
-function logFile(runRoot: string, pid: number): string {
-  return join(runRoot, `mount-${pid}.log`);
 }

@@ -8,8 +8,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "no
 import { join } from "node:path";
 import { digestHex, digestOf } from "../base/digest.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
-import { type Bootstrap, openBootstrap } from "../rafs/bootstrap.ts";
-import { checkBootstrap } from "../rafs/check.ts";
+import { checkImage, openImage, type RafsImage } from "../rafs/image.ts";
 
 /** Part of the note's name: a better checker must look at everything again. */
 const CHECKER_VERSION = 1;
@@ -17,18 +16,19 @@ const CHECKER_VERSION = 1;
 const MAX_BOOTSTRAP = 2 ** 31 - 1;
 
 export interface CheckedBootstrap {
-  readonly bootstrap: Bootstrap;
+  readonly image: RafsImage;
+  /** Hex SHA-256 of the bootstrap. */
   readonly digest: string;
 }
 
-export function openChecked(path: string, cacheDirectory: string): CheckedBootstrap {
+export async function openChecked(path: string, cacheDirectory: string): Promise<CheckedBootstrap> {
   const bytes = readBounded(path);
-  const digest = digestOf(bytes);
+  const digest = digestHex(digestOf(bytes));
   const notes = join(cacheDirectory, "checked");
-  const note = join(notes, `${digestHex(digest)}.${CHECKER_VERSION}`);
-  const bootstrap = opened(bytes, path);
+  const note = join(notes, `${digest}.${CHECKER_VERSION}`);
+  const image = opened(bytes, path);
   if (!existsSync(note)) {
-    const violations = checkBootstrap(bytes);
+    const violations = await checkImage(bytes);
     const [first] = violations;
     if (first !== undefined) {
       const more = violations.length > 1 ? ` (and ${violations.length - 1} more problems)` : "";
@@ -37,13 +37,13 @@ export function openChecked(path: string, cacheDirectory: string): CheckedBootst
     mkdirSync(notes, { recursive: true, mode: 0o700 });
     writeFileSync(note, "", { mode: 0o600 });
   }
-  return { bootstrap, digest };
+  return { image, digest };
 }
 
 /** The reader knows bytes only; people want to know whose. */
-function opened(bytes: Uint8Array, path: string): Bootstrap {
+function opened(bytes: Uint8Array, path: string): RafsImage {
   try {
-    return openBootstrap(bytes);
+    return openImage(bytes);
   } catch (error) {
     const { code, message } = toNydusError(error, "read the bootstrap");
     throw new NydusError(code, message.replace("the bootstrap", `bootstrap "${path}"`), { cause: error });

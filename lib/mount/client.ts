@@ -4,32 +4,34 @@
  *
  * @module
  */
-import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { isCode, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
-import { selfCommand } from "../base/self.ts";
+import { RestartPause } from "../base/restart-pause.ts";
+import { entryPoint } from "../base/self.ts";
+import type { CacheStatus } from "../blob/cache-status.ts";
+import type { RegistryAccess } from "../registry/access.ts";
 import { ControlClient } from "./control-client.ts";
+import type { Controller } from "./controller.ts";
 import { KeptDescriptors } from "./kept-descriptors.ts";
 import type { Driver, MountRequest, MountStatus } from "./mount-request.ts";
-
-const START_TIMEOUT_MS = 15_000;
-const POLL_MS = 10;
-
-/** A process that dies this soon after its start is started again only after a growing wait. */
-const STABLE_MS = 2000;
-const MOST_WAIT_MS = 5000;
-const FIRST_FD = 3;
+import { START_TIMEOUT_MS, startServer } from "./start-server.ts";
 
 export interface MountServerOptions {
   /** For the socket, the device directory and the log; root's alone. */
   readonly runDirectory: string;
   readonly cacheDirectory: string;
+  /** Bytes of data in the cache; without it, as much as there is room. */
+  readonly cacheSize?: number | undefined;
   readonly driver: Driver;
-  readonly plainHttp?: boolean;
-  readonly insecure?: boolean;
+  /** How the registries of images are reached that are named by a reference only. */
+  readonly access?: RegistryAccess;
   /** Seconds without any mount after which the process ends by itself. */
   readonly idleSeconds?: number;
+  /** Our own verb and flags, with which the mount server starts us again; absent when somebody else does that. */
+  readonly restartWith?: readonly string[];
+  /** Descriptors that this process was started with: file systems that wait for a server. */
+  readonly inherited?: ReadonlyMap<string, number>;
   readonly log: Logger;
 }
 
@@ -48,7 +50,7 @@ export function controlSocket(runDirectory: string): string {
 export class MountServer implements AsyncDisposable {
   readonly #options: MountServerOptions;
   readonly #client: ControlClient;
-  readonly #kept = new KeptDescriptors();
+  readonly #kept: KeptDescriptors;
   readonly #ended = Promise.withResolvers<void>();
   #starting: Promise<void> | undefined;
   #watched = false;
@@ -56,6 +58,7 @@ export class MountServer implements AsyncDisposable {
 
   constructor(options: MountServerOptions) {
     this.#options = options;
+    this.#kept = new KeptDescriptors(options.inherited ?? new Map());
     this.#client = new ControlClient(controlSocket(options.runDirectory));
   }
 
@@ -64,18 +67,30 @@ export class MountServer implements AsyncDisposable {
     return this.#ended.promise;
   }
 
-  /** A process that an earlier one of us started: watch it and keep its file systems alive. */
-  async attach(): Promise<void> {
-    await this.#ifRunning(() => this.#keep(), undefined);
+  /**
+   * Takes over what an earlier one of us left: watches the mount process, or starts one for the file systems that were
+   * kept without it.
+   *
+   * @returns whether there is anything to watch
+   */
+  async attach(): Promise<boolean> {
+    const found = await this.#ifRunning(async () => {
+      await this.#client.control(this.#controller);
+      await this.#keep();
+      return true;
+    }, false);
+    if (found || this.#kept.all.size === 0) return found;
+    await this.#start();
+    await this.#keep();
+    return true;
   }
 
   async mount(request: ImageMountRequest): Promise<MountStatus> {
     const { id, bootstrap, mountpoint, reference, credentials } = request;
-    const { driver, plainHttp = false, insecure = false } = this.#options;
+    const { driver, access } = this.#options;
     const source = {
       location: reference,
-      plainHttp,
-      insecure,
+      ...access,
       ...(credentials === undefined ? {} : { credentials }),
     };
     return await this.mountAs({ id, bootstrap, mountpoint, source, driver });
@@ -85,6 +100,11 @@ export class MountServer implements AsyncDisposable {
     const status = await this.#started(() => this.#client.mount(request));
     await this.#keep();
     return status;
+  }
+
+  /** Does ahead of a mount what it will need: the process runs, and the bootstrap is checked. */
+  async check(bootstrap: string): Promise<void> {
+    await this.#started(() => this.#client.check(bootstrap));
   }
 
   async umount(id: string): Promise<void> {
@@ -99,6 +119,11 @@ export class MountServer implements AsyncDisposable {
   /** Nothing is mounted while the process is not running. */
   async list(): Promise<readonly MountStatus[]> {
     return await this.#ifRunning(() => this.#client.list(), []);
+  }
+
+  /** Empty while the process is not running. */
+  async caches(): Promise<readonly CacheStatus[]> {
+    return await this.#ifRunning(async () => [await this.#client.cache()], []);
   }
 
   async cacheUsage(blobId: string): Promise<number> {
@@ -148,44 +173,20 @@ export class MountServer implements AsyncDisposable {
   }
 
   async #spawn(): Promise<void> {
-    const { runDirectory, cacheDirectory, idleSeconds, log } = this.#options;
-    mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
-    const output = openSync(join(runDirectory, "mount-server.log"), "a", 0o600);
-    const kept = [...this.#kept.all];
-    const adopted = Object.fromEntries(kept.map(([key], i) => [key, FIRST_FD + i]));
-    const command = [
-      ...selfCommand(),
-      "mount-server",
-      "--run-dir",
-      runDirectory,
-      "--cache-dir",
-      cacheDirectory,
-    ];
-    if (idleSeconds !== undefined) command.push("--idle", `${idleSeconds}`);
-    if (kept.length > 0) command.push("--adopt", JSON.stringify(adopted));
-    // Detached: its own session, so that ending this process (or its terminal) does not end it.
-    const child = Bun.spawn(command, {
-      stdio: ["ignore", output, output, ...kept.map(([, fd]) => fd)],
-      detached: true,
-      cwd: "/",
-    });
-    child.unref();
-    closeSync(output);
-    log.info("started the mount process", { pid: child.pid, adopted: kept.length });
-    await this.#ready(child);
+    const { log, runDirectory, cacheDirectory, cacheSize, idleSeconds } = this.#options;
+    const idle = idleSeconds === undefined ? {} : { idleSeconds };
+    const kept = this.#kept.all;
+    const controller = this.#controller;
+    const setup = { runDirectory, cacheDirectory, cacheSize, controller, kept, ...idle };
+    const pid = await startServer(this.#client, setup);
+    log.info("started the mount process", { pid, adopted: kept.size });
   }
 
-  async #ready(child: Bun.Subprocess): Promise<void> {
-    for (let waited = 0; waited < START_TIMEOUT_MS; waited += POLL_MS) {
-      if (await this.#ifRunning(() => this.#client.ping(), undefined)) return;
-      if (child.exitCode !== null || child.signalCode !== null) break;
-      await Bun.sleep(POLL_MS);
-    }
-    const log = join(this.#options.runDirectory, "mount-server.log");
-    throw new NydusError(
-      "unavailable",
-      `Cannot start the mount process: it did not become ready; see "${log}"`,
-    );
+  /** This process, as the other one is to keep it running. */
+  get #controller(): Controller {
+    const { restartWith } = this.#options;
+    const words = restartWith === undefined ? {} : { words: [...entryPoint(), ...restartWith] };
+    return { pid: process.pid, ...words };
   }
 
   async #keep(): Promise<void> {
@@ -197,14 +198,15 @@ export class MountServer implements AsyncDisposable {
 
   /** One for as long as the process lives, through its restarts. */
   async #watch(): Promise<void> {
-    for (let wait = 0; ; ) {
+    const pause = new RestartPause();
+    for (;;) {
       const since = performance.now();
       const how = await this.#client.gone().catch(() => "died" as const);
       if (this.#disposed) return;
       if (how === "ended") break;
       // The connection may end before the process does.
       if ((await this.#ifRunning(() => this.#client.ping(), 0)) > 0) continue;
-      wait = performance.now() - since > STABLE_MS ? 0 : Math.min(Math.max(wait * 2, 50), MOST_WAIT_MS);
+      const wait = pause.after(performance.now() - since);
       this.#options.log.warn("the mount process died; starting it again", { waitMs: wait });
       await Bun.sleep(wait);
       await this.#start().catch((error: unknown) =>
@@ -220,6 +222,6 @@ export class MountServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true;
     this.#kept[Symbol.dispose]();
-    await Promise.resolve();
+    await this.#ifRunning(() => this.#client.release(process.pid), undefined);
   }
 }

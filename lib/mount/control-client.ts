@@ -4,7 +4,9 @@
  * @module
  */
 import { NydusError } from "../base/error.ts";
+import type { CacheStatus } from "../blob/cache-status.ts";
 import { errorOfControl, type KeptSessions, LAST_WORD } from "./control.ts";
+import type { Controller } from "./controller.ts";
 import type { MountRequest, MountStatus } from "./mount-request.ts";
 
 export class ControlClient {
@@ -30,9 +32,18 @@ export class ControlClient {
     );
   }
 
+  /** @throws corrupt and others when the bootstrap must not be mounted */
+  async check(bootstrap: string): Promise<void> {
+    await this.#call("POST", "/check", { bootstrap });
+  }
+
   async usage(blobId: string): Promise<number> {
     const { bytes } = (await this.#call("GET", `/blobs/${blobId}/usage`)) as { bytes: number };
     return bytes;
+  }
+
+  async cache(): Promise<CacheStatus> {
+    return (await this.#call("GET", "/cache")) as CacheStatus;
   }
 
   async collect(keep: Iterable<string>): Promise<readonly string[]> {
@@ -50,6 +61,14 @@ export class ControlClient {
 
   async sessions(): Promise<KeptSessions> {
     return (await this.#call("GET", "/sessions")) as KeptSessions;
+  }
+
+  async control(controller: Controller): Promise<void> {
+    await this.#call("PUT", "/controller", controller);
+  }
+
+  async release(pid: number): Promise<void> {
+    await this.#call("DELETE", `/controller/${pid}`);
   }
 
   /** Resolves when the process is gone: "ended" by itself, or "died". @throws unavailable when nobody listens */

@@ -44,7 +44,11 @@ async function withServer(
   try {
     await using _server = serveControl(
       socket,
-      controlApp(state.mounts, { stop: () => {}, ending: new AbortController().signal }),
+      controlApp(state.mounts, {
+        stop: () => {},
+        controllers: { register: () => {}, release: () => {} },
+        ending: new AbortController().signal,
+      }),
     );
     await work(new ControlClient(socket), state, socket);
   } finally {

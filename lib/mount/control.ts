@@ -4,11 +4,15 @@
  *     POST   /mounts              a MountRequest; answers its MountStatus
  *     GET    /mounts              all MountStatus
  *     DELETE /mounts/ID[?detach]  204, or 404
+ *     POST   /check               {"bootstrap": path}; 204 when it may be mounted
  *     GET    /blobs/HEX/usage     {"bytes": n}
+ *     GET    /cache               CacheStatus
  *     POST   /collect             {"keep": [hex, ...]}; answers {"removed": [hex, ...]}
  *     GET    /healthz             {"pid": n}
  *     GET    /sessions            {"pid": n, "sessions": {key: fd}}: descriptors worth keeping
  *     GET    /alive               never ends while the process lives; its last line is "end" if it ends by itself
+ *     PUT    /controller          a Controller: who watches this process, and is watched by it
+ *     DELETE /controller/PID      it ends on purpose
  *     POST   /stop                204, then the process unmounts all and ends
  *
  * @module
@@ -16,6 +20,7 @@
 import { chmodSync, rmSync } from "node:fs";
 import { Hono } from "hono";
 import { type ErrorCode, MEANINGS, NydusError, toNydusError } from "../base/error.ts";
+import { type Controller, parseController } from "./controller.ts";
 import type { ImageMounts } from "./image-mounts.ts";
 import { parseMountRequest } from "./mount-request.ts";
 
@@ -28,13 +33,15 @@ export interface ControlError {
 export interface ControlOptions {
   /** Asked to unmount all and end. */
   readonly stop: () => void;
+  readonly controllers: { register(controller: Controller): void; release(pid: number): void };
   /** Called after each unmount. */
   readonly umounted?: () => void;
   /** Aborted when the process has let go of everything and ends by itself. */
   readonly ending: AbortSignal;
 }
 
-export function controlApp(mounts: ImageMounts, { stop, umounted, ending }: ControlOptions): Hono {
+export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
+  const { stop, umounted, ending, controllers } = options;
   const app = new Hono();
   app.onError((error, context) => {
     const { code, message } = toNydusError(error, "serve the request");
@@ -55,9 +62,15 @@ export function controlApp(mounts: ImageMounts, { stop, umounted, ending }: Cont
     }
     throw new NydusError("not_found", `Cannot unmount "${id}": there is no such mount`);
   });
+  app.post("/check", async (context) => {
+    const { bootstrap } = (await context.req.json()) as { bootstrap?: unknown };
+    await mounts.check(String(bootstrap));
+    return context.body(null, 204);
+  });
   app.get("/blobs/:id/usage", (context) =>
     context.json({ bytes: mounts.cache.usage(context.req.param("id")) }),
   );
+  app.get("/cache", (context) => context.json(mounts.cache.status));
   app.post("/collect", async (context) => {
     const body = (await context.req.json()) as { keep?: unknown };
     const keep = Array.isArray(body.keep)
@@ -69,6 +82,14 @@ export function controlApp(mounts: ImageMounts, { stop, umounted, ending }: Cont
     context.json({ pid: process.pid, sessions: Object.fromEntries(mounts.sessions) } satisfies KeptSessions),
   );
   app.get("/alive", (context) => context.body(aliveBody(ending)));
+  app.put("/controller", async (context) => {
+    controllers.register(parseController(await context.req.json()));
+    return context.body(null, 204);
+  });
+  app.delete("/controller/:pid", (context) => {
+    controllers.release(Number(context.req.param("pid")));
+    return context.body(null, 204);
+  });
   app.post("/stop", (context) => {
     setTimeout(stop, 0);
     return context.body(null, 204);

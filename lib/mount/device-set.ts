@@ -5,7 +5,8 @@
  * @module
  */
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
-import { isReady } from "../blob/ready-map.ts";
+import { readReady } from "../blob/cache-view.ts";
+import { setReady } from "../blob/ready-map.ts";
 import type { FuseChannel } from "./fuse-channel.ts";
 import { COUNTER, type Device, type FromWorker, type ToWorker } from "./fuse-messages.ts";
 
@@ -64,18 +65,18 @@ export class DeviceSet {
    * @returns false when they are not in the cache
    */
   tryRead(channel: FuseChannel, device: Device, offset: number, length: number, at: number): boolean {
-    if (!isReady(device.ready, offset, offset + length)) {
-      Atomics.add(device.counters, COUNTER.MISSES, 1);
-      return false;
-    }
-    for (let done = 0; done < length; ) {
-      const count = channel.pread(device.fd, at + done, length - done, offset + done);
-      // A cache file that cannot be read is a miss: the main thread fetches, or says what is wrong.
-      if (count <= 0) return false;
-      done += count;
-    }
-    Atomics.add(device.counters, COUNTER.HITS, 1);
-    return true;
+    setReady(device.touched, offset, offset + length);
+    const hit = readReady(device.view, offset, offset + length, () => {
+      for (let done = 0; done < length; ) {
+        const count = channel.pread(device.fd, at + done, length - done, offset + done);
+        // A cache file that cannot be read is a miss: the main thread fetches, or says what is wrong.
+        if (count <= 0) return false;
+        done += count;
+      }
+      return true;
+    });
+    Atomics.add(device.counters, hit ? COUNTER.HITS : COUNTER.MISSES, 1);
+    return hit;
   }
 
   passOn(channel: FuseChannel, pieces: readonly number[]): void {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { CacheView } from "../blob/cache-view.ts";
 import type { ReadyMap } from "../blob/ready-map.ts";
 
 /** A blob as threads serve it: everything a hit needs. */
@@ -15,7 +16,9 @@ export interface Device {
   readonly fd: number;
   /** Bytes, multiple of 4096. */
   readonly size: number;
-  readonly ready: ReadyMap;
+  readonly view: CacheView;
+  /** What was read of it, hit or miss: a bit for each 4 KiB block. */
+  readonly touched: ReadyMap;
   /** Reads answered from the cache, reads passed on. */
   readonly counters: Uint32Array<SharedArrayBuffer>;
 }

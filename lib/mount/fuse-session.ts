@@ -28,6 +28,8 @@ import { DelayedReply } from "./fuse-channel.ts";
 import type { Device, FromWorker, MissedRead, ToWorker, WorkerSetup } from "./fuse-messages.ts";
 
 export interface FuseSessionOptions {
+  /** Of the session, for whoever keeps its descriptor: letters, digits and "-". */
+  readonly name: string;
   readonly mountpoint: string;
   /** Shown as the mount's source. */
   readonly source: string;
@@ -48,6 +50,7 @@ interface Thread {
 }
 
 export class FuseSession implements AsyncDisposable {
+  readonly name: string;
   readonly mountpoint: string;
   readonly #fd: number;
   readonly #log: Logger;
@@ -58,6 +61,7 @@ export class FuseSession implements AsyncDisposable {
   #mounted = true;
 
   private constructor(fd: number, options: FuseSessionOptions) {
+    this.name = options.name;
     this.mountpoint = options.mountpoint;
     this.#fd = fd;
     this.#log = options.log;

@@ -8,7 +8,7 @@ import { closeSync, fstatSync, openSync } from "node:fs";
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { OP } from "../../ffi/fuse.ts";
 import { ERRNO, mapFile } from "../../ffi/libc.ts";
-import { openBootstrap } from "../rafs/bootstrap.ts";
+import { openImage } from "../rafs/image.ts";
 import { DeviceOperations } from "./device-operations.ts";
 import { DeviceSet } from "./device-set.ts";
 import { FuseChannel } from "./fuse-channel.ts";
@@ -23,7 +23,7 @@ function operations(setup: WorkerSetup, devices: DeviceSet): Operations {
   if (setup.bootstrap === undefined) return new DeviceOperations(devices);
   const fd = openSync(setup.bootstrap.path, "r");
   try {
-    return new TreeOperations(openBootstrap(mapFile(fd, fstatSync(fd).size)), devices);
+    return new TreeOperations(openImage(mapFile(fd, fstatSync(fd).size)), devices);
   } finally {
     closeSync(fd);
   }

@@ -3,18 +3,27 @@
  *
  * @module
  */
+import { setTimeout } from "node:timers/promises";
 import { type ChunkHasher, chunkHasher } from "../base/digest.ts";
+import { NydusError } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import type { BlobCache } from "../blob/cache.ts";
 import type { CachedBlob } from "../blob/cached-blob.ts";
+import { prefetch } from "../blob/prefetcher.ts";
 import { BlobReader } from "../blob/reader.ts";
+import { type ReadyMap, readyMap } from "../blob/ready-map.ts";
+import { type Trace, tracedChunks } from "../blob/trace.ts";
+import { TraceRecorder } from "../blob/trace-recorder.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
 import type { Device } from "./fuse-messages.ts";
 
 /** Requests under way at once for one image. */
 const CONCURRENT_REQUESTS = 8;
+
+/** An unmount takes at most this much longer for requests that are under way. */
+const SETTLE_MS = 1000;
 
 export interface ServedBlob {
   readonly cached: CachedBlob;
@@ -26,6 +35,8 @@ export interface ImageBlobsOptions {
   readonly maps: readonly ChunkMap[];
   readonly cache: BlobCache;
   readonly fetcher: Fetcher;
+  /** Milliseconds without a byte after which a read fails. */
+  readonly silence?: number;
   readonly log: Logger;
   /** The number of the blob's device, never used before for another; the name follows from it. */
   readonly deviceNumber: (blob: number) => number;
@@ -34,32 +45,66 @@ export interface ImageBlobsOptions {
 export class ImageBlobs implements Disposable {
   readonly blobs: readonly ServedBlob[];
   readonly #stop: AbortController;
+  readonly #recorder: TraceRecorder;
 
-  private constructor(blobs: readonly ServedBlob[], stop: AbortController) {
+  private constructor(blobs: readonly ServedBlob[], stop: AbortController, recorder: TraceRecorder) {
     this.blobs = blobs;
     this.#stop = stop;
+    this.#recorder = recorder;
   }
 
   static async open(options: ImageBlobsOptions): Promise<ImageBlobs> {
     const stop = new AbortController();
     const limiter = new Limiter(CONCURRENT_REQUESTS);
+    const recorder = new TraceRecorder(options.maps);
     const served: ServedBlob[] = [];
     try {
       for (const [blob, map] of options.maps.entries()) {
         const hasher = await chunkHasher(map.digester);
-        served.push(
-          serve(options, options.deviceNumber(blob), map, { hasher, limiter, signal: stop.signal }),
-        );
+        const onAsked = (chunks: readonly number[]): void => recorder.asked(blob, chunks);
+        const touched = recorder.touched[blob] ?? readyMap(0);
+        const serving = { hasher, limiter, signal: stop.signal, onAsked };
+        served.push(serve(options, options.deviceNumber(blob), map, serving, touched));
       }
     } catch (error) {
       for (const blob of served) blob.cached[Symbol.dispose]();
       throw error;
     }
-    return new ImageBlobs(served, stop);
+    return new ImageBlobs(served, stop, recorder);
   }
 
   get devices(): readonly Device[] {
     return this.blobs.map((blob) => blob.device);
+  }
+
+  /** That of a blob of the image. */
+  device(blobId: string): Device {
+    const blob = this.blobs.find(({ cached }) => cached.map.blobId === blobId);
+    if (blob !== undefined) return blob.device;
+    throw new NydusError("internal", `Cannot serve blob "${blobId}": the image has no such blob`);
+  }
+
+  /** What was read since the image was opened. */
+  trace(): Trace {
+    return this.#recorder.trace();
+  }
+
+  /** Fetches what a trace names, behind what readers wait for. Resolves when done or disposed of; never rejects. */
+  async prefetch(trace: Trace): Promise<void> {
+    const maps = this.blobs.map(({ cached }) => cached.map);
+    const readers = this.blobs.map(({ reader }) => reader);
+    await prefetch(readers, tracedChunks(trace, maps), { signal: this.#stop.signal });
+  }
+
+  /**
+   * Waits a little for what is on its way. It was asked for because somebody read it, or is about to: thrown away, it
+   * would cost the next container on this image a request.
+   */
+  async settle(): Promise<void> {
+    const patience = new AbortController();
+    const late = setTimeout(SETTLE_MS, undefined, { signal: patience.signal }).catch(() => {});
+    await Promise.race([late, Promise.all(this.blobs.map(({ reader }) => reader.settled()))]);
+    patience.abort();
   }
 
   /** Gives up requests under way and lets go of the cache files. Call when nothing reads any more. */
@@ -73,20 +118,34 @@ interface Serving {
   readonly hasher: ChunkHasher;
   readonly limiter: Limiter;
   readonly signal: AbortSignal;
+  readonly onAsked: (chunks: readonly number[]) => void;
 }
 
-function serve(options: ImageBlobsOptions, index: number, map: ChunkMap, serving: Serving): ServedBlob {
-  const { cache, fetcher, log } = options;
+function serve(
+  options: ImageBlobsOptions,
+  index: number,
+  map: ChunkMap,
+  serving: Serving,
+  touched: ReadyMap,
+): ServedBlob {
+  const { cache, fetcher, log, silence } = options;
   const cached = cache.open(map);
   return {
     cached,
-    reader: new BlobReader({ blob: cached, fetcher, log, ...serving }),
+    reader: new BlobReader({
+      blob: cached,
+      fetcher,
+      log,
+      ...serving,
+      ...(silence === undefined ? {} : { silence }),
+    }),
     device: {
       index,
       name: `${index}`,
       fd: cached.fd,
       size: map.uncompressedSize,
-      ready: cached.ready,
+      view: cached.view,
+      touched,
       counters: new Uint32Array(new SharedArrayBuffer(8)),
     },
   };

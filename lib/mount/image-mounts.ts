@@ -6,15 +6,18 @@
  * @module
  */
 import { mkdirSync, rmdirSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { close } from "../../ffi/libc.ts";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
+import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
 import type { Fetcher } from "../content/content.ts";
-import { chunkMaps } from "../rafs/chunk-maps.ts";
-import { openChecked } from "./checked-bootstrap.ts";
+import { DEFAULT_READ_TIMEOUT } from "../registry/access.ts";
+import { type CheckedBootstrap, openChecked } from "./checked-bootstrap.ts";
 import { mountErofs, unmount } from "./erofs.ts";
+import { erofsImage } from "./erofs-image.ts";
 import { COUNTER } from "./fuse-messages.ts";
 import { FuseSession, type FuseSessionOptions } from "./fuse-session.ts";
 import { ImageBlobs } from "./image-blobs.ts";
@@ -22,16 +25,10 @@ import type { ImageSource, MountRequest, MountStatus } from "./mount-request.ts"
 import { mountAt } from "./mount-table.ts";
 import { mountOverlay } from "./overlay.ts";
 import { loadState, type SavedMount, saveState } from "./saved-state.ts";
+import { Traces } from "./traces.ts";
 
 /** Threads that answer one FUSE file system. Two keep both of a small node's cores reading. */
 const THREADS = 2;
-
-/** Names of sessions: the directory of devices, and each image that is served in user space. */
-const DEVICES = "devices";
-
-function imageKey(id: string): string {
-  return `image:${id}`;
-}
 
 export type FetcherOf = (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>>;
 
@@ -39,6 +36,8 @@ export interface ImageMountsOptions {
   /** Holds the device directory and hidden mountpoints; made, and root's alone. */
   readonly runDirectory: string;
   readonly cacheDirectory: string;
+  /** Bytes of data in the cache; without it, as much as there is room. */
+  readonly cacheSize?: number | undefined;
   readonly fetcherOf: FetcherOf;
   readonly log: Logger;
 }
@@ -55,20 +54,27 @@ interface MountedImage {
   readonly session: FuseSession | undefined;
 }
 
+/** An image on its way to being mounted. */
+interface OpenedImage extends Pick<MountedImage, "blobs" | "fetcher"> {
+  readonly checked: CheckedBootstrap;
+}
+
 export class ImageMounts implements AsyncDisposable {
   readonly #options: ImageMountsOptions;
   readonly #cache: BlobCache;
+  readonly #traces: Traces;
   readonly #mounted = new Map<string, MountedImage>();
   /** One mount or unmount at a time for an id, in the order of the calls. */
   readonly #turns = new Turns<string>();
   #devices: FuseSession | undefined;
-  #deviceNumber = 0;
+  #nextNumber = 0;
 
   constructor(options: ImageMountsOptions) {
     this.#options = options;
     mkdirSync(options.runDirectory, { recursive: true, mode: 0o700 });
     mkdirSync(options.cacheDirectory, { recursive: true, mode: 0o700 });
-    this.#cache = new BlobCache(options.cacheDirectory);
+    this.#cache = new BlobCache(options.cacheDirectory, { limit: options.cacheSize });
+    this.#traces = new Traces(options.cacheDirectory, options.log);
   }
 
   async mount(request: MountRequest): Promise<MountStatus> {
@@ -78,6 +84,11 @@ export class ImageMounts implements AsyncDisposable {
       this.#save();
       return this.#status(mounted);
     });
+  }
+
+  /** Ahead of a mount. @throws what mounting this bootstrap would throw */
+  async check(bootstrap: string): Promise<void> {
+    await openChecked(bootstrap, this.#options.cacheDirectory);
   }
 
   /** @returns false when there is no such mount. @throws busy when it is in use, unless `detach` */
@@ -111,9 +122,8 @@ export class ImageMounts implements AsyncDisposable {
   /** Descriptors that keep the file systems alive when this process is killed, by what they are for. */
   get sessions(): ReadonlyMap<string, number> {
     const found = new Map<string, number>();
-    if (this.#devices !== undefined) found.set(DEVICES, this.#devices.descriptor);
-    for (const [id, { session }] of this.#mounted)
-      if (session !== undefined) found.set(imageKey(id), session.descriptor);
+    for (const session of [this.#devices, ...[...this.#mounted.values()].map((image) => image.session)])
+      if (session !== undefined) found.set(session.name, session.descriptor);
     return found;
   }
 
@@ -124,7 +134,7 @@ export class ImageMounts implements AsyncDisposable {
    */
   async restore(descriptors: ReadonlyMap<string, number>): Promise<void> {
     const state = loadState(this.#options.runDirectory);
-    this.#deviceNumber = state.nextDevice;
+    this.#nextNumber = state.nextNumber;
     for (const saved of state.mounts) {
       try {
         this.#mounted.set(saved.request.id, await this.#restoreImage(saved, descriptors));
@@ -132,74 +142,80 @@ export class ImageMounts implements AsyncDisposable {
         this.#options.log.error(toNydusError(error, `restore "${saved.request.id}"`).message);
       }
     }
-    const fd = descriptors.get(DEVICES);
-    if (fd !== undefined) this.#devices = FuseSession.adopt(fd, this.#deviceOptions());
+    const { devices = "" } = state;
+    const fd = descriptors.get(devices);
+    if (fd !== undefined) this.#devices = FuseSession.adopt(fd, this.#deviceOptions(devices));
+    // Open but not served, a file system would make its readers wait for ever.
+    const served = this.sessions;
+    for (const [name, unused] of descriptors) if (!served.has(name)) close(unused);
     if (state.mounts.length > 0) this.#options.log.info("took over", { mounts: this.#mounted.size });
     this.#save();
   }
 
   async #restoreImage(saved: SavedMount, descriptors: ReadonlyMap<string, number>): Promise<MountedImage> {
-    const { request, devices, ...rest } = saved;
-    const fd = descriptors.get(saved.driver === "fuse" ? imageKey(request.id) : DEVICES);
+    const { request, devices, session: name, ...rest } = saved;
+    const fd = descriptors.get(name);
     if (fd === undefined)
       throw new NydusError("unavailable", `Cannot restore "${request.id}": nobody kept its file system`);
-    const opened = await this.#open(request, (blob) => devices[blob] ?? this.#deviceNumber++);
+    const { blobs, fetcher } = await this.#open(request, (blob) => devices[blob] ?? this.#nextNumber++);
     const session =
       saved.driver === "fuse"
-        ? FuseSession.adopt(fd, this.#imageOptions(request, opened.blobs, saved.imageDirectory))
+        ? FuseSession.adopt(fd, this.#imageOptions(name, request, blobs, saved.imageDirectory))
         : undefined;
-    return { request, ...rest, ...opened, session };
+    return { request, ...rest, blobs, fetcher, session };
   }
 
   #save(): void {
     const mounts = [...this.#mounted.values()].map(
-      ({ request, driver, driverReason, imageDirectory, blobs }) => ({
+      ({ request, driver, driverReason, imageDirectory, blobs, session }) => ({
         request,
         driver,
         driverReason,
         imageDirectory,
         devices: blobs.devices.map((device) => device.index),
+        session: (session ?? this.#devices)?.name ?? "",
       }),
     );
-    saveState(this.#options.runDirectory, { nextDevice: this.#deviceNumber, mounts });
+    const devices = this.#devices === undefined ? {} : { devices: this.#devices.name };
+    saveState(this.#options.runDirectory, { nextNumber: this.#nextNumber, ...devices, mounts });
   }
 
-  async #open(
-    request: MountRequest,
-    deviceNumber: (blob: number) => number,
-  ): Promise<Pick<MountedImage, "blobs" | "fetcher">> {
-    const { bootstrap } = openChecked(request.bootstrap, this.#options.cacheDirectory);
+  async #open(request: MountRequest, deviceNumber: (blob: number) => number): Promise<OpenedImage> {
+    const { cacheDirectory } = this.#options;
+    const checked = await openChecked(request.bootstrap, cacheDirectory);
     const fetcher = await this.#options.fetcherOf(request.source);
+    const directory = dirname(request.bootstrap);
+    const keep = join(cacheDirectory, "chunk-info", checked.digest);
     const blobs = await ImageBlobs.open({
-      maps: chunkMaps(bootstrap),
+      maps: await loadChunkMaps(checked.image, { fetcher, directory, keep }),
       cache: this.#cache,
       fetcher,
+      silence: readTimeout(request.source),
       log: this.#options.log.with({ mount: request.id }),
       deviceNumber,
     });
-    return { blobs, fetcher };
+    return { checked, blobs, fetcher };
   }
 
   async #mount(request: MountRequest): Promise<MountedImage> {
-    const { blobs, fetcher } = await this.#open(request, () => this.#deviceNumber++);
+    const opened = await this.#open(request, () => this.#nextNumber++);
     try {
-      return await this.#mountOn(request, blobs, fetcher);
+      const mounted = await this.#mountOn(request, opened);
+      this.#traces.begin({ ...request, bootstrap: opened.checked.digest, blobs: opened.blobs });
+      return mounted;
     } catch (error) {
-      blobs[Symbol.dispose]();
-      await fetcher[Symbol.asyncDispose]?.();
+      opened.blobs[Symbol.dispose]();
+      await opened.fetcher[Symbol.asyncDispose]?.();
       throw toNydusError(error, `mount "${request.source.location}"`);
     }
   }
 
-  async #mountOn(
-    request: MountRequest,
-    blobs: ImageBlobs,
-    fetcher: Fetcher & Partial<AsyncDisposable>,
-  ): Promise<MountedImage> {
+  async #mountOn(request: MountRequest, opened: OpenedImage): Promise<MountedImage> {
     this.#clearStale(request);
     const imageDirectory =
       request.writable === undefined ? request.mountpoint : this.#hiddenDirectory(request.id);
-    const mounted = this.#mountImage(request, blobs, imageDirectory);
+    const { blobs, fetcher } = opened;
+    const mounted = await this.#mountImage(request, opened, imageDirectory);
     const image: MountedImage = { request, blobs, fetcher, imageDirectory, ...mounted };
     if (request.writable === undefined) return image;
     try {
@@ -227,14 +243,15 @@ export class ImageMounts implements AsyncDisposable {
     return path;
   }
 
-  #mountImage(
+  async #mountImage(
     request: MountRequest,
-    blobs: ImageBlobs,
+    opened: OpenedImage,
     directory: string,
-  ): Pick<MountedImage, "driver" | "driverReason" | "session"> {
+  ): Promise<Pick<MountedImage, "driver" | "driverReason" | "session">> {
+    const { blobs } = opened;
     if (request.driver === "fuse") return this.#mountFuse(request, blobs, directory, "asked for");
     try {
-      this.#mountErofs(request, blobs, directory);
+      await this.#mountErofs(request, opened, directory);
       const reason = request.driver === "erofs" ? "asked for" : "the kernel mounts EROFS from files";
       return { driver: "erofs", driverReason: reason, session: undefined };
     } catch (error) {
@@ -244,13 +261,18 @@ export class ImageMounts implements AsyncDisposable {
     }
   }
 
-  #mountErofs(request: MountRequest, blobs: ImageBlobs, directory: string): void {
+  async #mountErofs(
+    request: MountRequest,
+    { checked, blobs }: OpenedImage,
+    directory: string,
+  ): Promise<void> {
+    const primary = await erofsImage(request.bootstrap, checked, this.#options.cacheDirectory);
     const session = this.#deviceSession();
     for (const blob of blobs.blobs) session.add(blob.device, blob.reader);
     try {
       mountErofs({
-        bootstrap: request.bootstrap,
-        devices: blobs.devices.map((device) => join(session.mountpoint, device.name)),
+        bootstrap: primary.path,
+        devices: primary.blobs.map((id) => join(session.mountpoint, blobs.device(id).name)),
         mountpoint: directory,
       });
     } catch (error) {
@@ -265,12 +287,23 @@ export class ImageMounts implements AsyncDisposable {
     directory: string,
     driverReason: string,
   ): Pick<MountedImage, "driver" | "driverReason" | "session"> {
-    const session = FuseSession.mount(this.#imageOptions(request, blobs, directory));
+    const session = FuseSession.mount(this.#imageOptions(this.#sessionName(), request, blobs, directory));
     return { driver: "fuse", driverReason, session };
   }
 
-  #imageOptions(request: MountRequest, blobs: ImageBlobs, mountpoint: string): FuseSessionOptions {
+  /** Never used before, like a device's number, so that nobody keeps a dead session in the place of a living one. */
+  #sessionName(): string {
+    return `fuse-${this.#nextNumber++}`;
+  }
+
+  #imageOptions(
+    name: string,
+    request: MountRequest,
+    blobs: ImageBlobs,
+    mountpoint: string,
+  ): FuseSessionOptions {
     return {
+      name,
       mountpoint,
       source: "nydus",
       bootstrap: request.bootstrap,
@@ -284,11 +317,12 @@ export class ImageMounts implements AsyncDisposable {
   }
 
   /** With the devices of all images that are mounted now. */
-  #deviceOptions(): FuseSessionOptions {
+  #deviceOptions(name: string): FuseSessionOptions {
     const served = [...this.#mounted.values()].flatMap(({ driver, blobs }) =>
       driver === "erofs" ? blobs.blobs : [],
     );
     return {
+      name,
       mountpoint: join(this.#options.runDirectory, "devices"),
       source: "nydus-blobs",
       devices: served.map((blob) => blob.device),
@@ -302,7 +336,7 @@ export class ImageMounts implements AsyncDisposable {
   /** The directory of blob files, mounted when the first image needs it. */
   #deviceSession(): FuseSession {
     if (this.#devices !== undefined) return this.#devices;
-    const options = this.#deviceOptions();
+    const options = this.#deviceOptions(this.#sessionName());
     mkdirSync(options.mountpoint, { recursive: true, mode: 0o700 });
     unmountAll(options.mountpoint);
     this.#devices = FuseSession.mount(options);
@@ -312,6 +346,8 @@ export class ImageMounts implements AsyncDisposable {
   async #umount(mounted: MountedImage, detach: boolean): Promise<void> {
     if (mounted.request.writable !== undefined) unmount(mounted.request.mountpoint, { detach });
     await this.#umountImage(mounted, detach);
+    await mounted.blobs.settle();
+    this.#traces.end(mounted.request.id);
     mounted.blobs[Symbol.dispose]();
     await mounted.fetcher[Symbol.asyncDispose]?.();
   }
@@ -359,6 +395,11 @@ export class ImageMounts implements AsyncDisposable {
     this.#devices = undefined;
     this.#cache[Symbol.dispose]();
   }
+}
+
+/** Milliseconds. */
+function readTimeout(source: ImageSource): number {
+  return (source.readTimeout ?? DEFAULT_READ_TIMEOUT) * 1000;
 }
 
 function unmountAll(mountpoint: string): void {

@@ -8,7 +8,12 @@ import { NydusError } from "../base/error.ts";
 import type { KeptSessions } from "./control.ts";
 
 export class KeptDescriptors implements Disposable {
-  readonly #held = new Map<string, number>();
+  readonly #held: Map<string, number>;
+
+  /** @param given names and descriptors that this process was started with */
+  constructor(given: ReadonlyMap<string, number>) {
+    this.#held = new Map(given);
+  }
 
   get all(): ReadonlyMap<string, number> {
     return this.#held;

@@ -5,16 +5,15 @@
  * @module
  */
 import { NydusError } from "../base/error.ts";
+import { parseAccess, type RegistryAccess } from "../registry/access.ts";
 
 export const DRIVERS = ["auto", "erofs", "fuse"] as const;
 export type Driver = (typeof DRIVERS)[number];
 
 /** Where a mount's blobs come from. */
-export interface ImageSource {
+export interface ImageSource extends RegistryAccess {
   /** As `openStore` takes it: a reference, "docker://REF", "oci:DIR". */
   readonly location: string;
-  readonly plainHttp?: boolean;
-  readonly insecure?: boolean;
   readonly credentials?: { readonly username: string; readonly password: string };
 }
 
@@ -28,6 +27,9 @@ export interface MountRequest {
   readonly driver: Driver;
   /** A directory for the upper layer and its work directory: an overlay goes on top. */
   readonly writable?: string;
+  /** A trace to replay, and a file to record one in. */
+  readonly trace?: string;
+  readonly record?: string;
 }
 
 export interface MountStatus {
@@ -68,7 +70,7 @@ function parseSource(value: unknown): ImageSource {
   if (!isRecord(value) || typeof value.location !== "string") {
     throw new NydusError("usage", "Cannot mount: the request names no source");
   }
-  const { location, plainHttp, insecure, credentials } = value;
+  const { location, credentials } = value;
   const login =
     isRecord(credentials) &&
     typeof credentials.username === "string" &&
@@ -77,8 +79,7 @@ function parseSource(value: unknown): ImageSource {
       : {};
   return {
     location: location as string,
-    plainHttp: plainHttp === true,
-    insecure: insecure === true,
+    ...parseAccess(value),
     ...login,
   };
 }
@@ -86,7 +87,7 @@ function parseSource(value: unknown): ImageSource {
 /** Checks a request that came over the control socket. */
 export function parseMountRequest(value: unknown): MountRequest {
   if (!isRecord(value)) throw new NydusError("usage", "Cannot mount: the request is not an object");
-  const { id, writable } = value;
+  const { id, writable, trace, record } = value;
   if (typeof id !== "string" || id === "")
     throw new NydusError("usage", "Cannot mount: the request has no id");
   const driver = DRIVERS.find((name) => name === value.driver) ?? "auto";
@@ -97,5 +98,7 @@ export function parseMountRequest(value: unknown): MountRequest {
     source: parseSource(value.source),
     driver,
     ...(writable === undefined ? {} : { writable: absolute(writable, "writable directory") }),
+    ...(trace === undefined ? {} : { trace: absolute(trace, "trace") }),
+    ...(record === undefined ? {} : { record: absolute(record, "file to record in") }),
   };
 }

@@ -3,13 +3,17 @@
  *
  * @module
  */
+
+import { BlobDirectory } from "../content/blob-directory.ts";
 import type { Fetcher } from "../content/content.ts";
 import { openStore } from "../image/open.ts";
-import { BlobDirectory } from "./blob-directory.ts";
 import type { ImageSource } from "./mount-request.ts";
 
 /** Our own kind of location beside those of images: "blobs:DIR". */
 const BLOBS = "blobs:";
+
+/** Somebody waits for the bytes and would get an error: only the time limit ends the attempts. */
+const READING = { attempts: Number.POSITIVE_INFINITY, refusals: 4 };
 
 export function blobsLocation(directory: string): string {
   return `${BLOBS}${directory}`;
@@ -17,6 +21,6 @@ export function blobsLocation(directory: string): string {
 
 export async function openFetcher(source: ImageSource): Promise<Fetcher & Partial<AsyncDisposable>> {
   if (source.location.startsWith(BLOBS)) return new BlobDirectory(source.location.slice(BLOBS.length));
-  const { store } = await openStore(source.location, source);
+  const { store } = await openStore(source.location, { ...source, retry: READING });
   return store;
 }

@@ -6,6 +6,7 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isCode } from "../base/error.ts";
+import type { CacheStatus } from "../blob/cache-status.ts";
 import { controlSocket } from "./client.ts";
 import { ControlClient } from "./control-client.ts";
 import type { MountStatus } from "./mount-request.ts";
@@ -20,10 +21,22 @@ export interface FoundMount {
 
 /** Every mount of every living process. What dead processes left is skipped. */
 export async function findMounts(runRoot: string): Promise<readonly FoundMount[]> {
-  const found: FoundMount[] = [];
+  return await askAll(runRoot, async (client) => (await client.list()).map((status) => ({ client, status })));
+}
+
+/** The cache of every living process; processes may share one. */
+export async function findCaches(runRoot: string): Promise<readonly CacheStatus[]> {
+  return await askAll(runRoot, async (client) => [await client.cache()]);
+}
+
+async function askAll<T>(
+  runRoot: string,
+  ask: (client: ControlClient) => Promise<readonly T[]>,
+): Promise<readonly T[]> {
+  const found: T[] = [];
   for (const client of clients(runRoot)) {
     try {
-      for (const status of await client.list()) found.push({ client, status });
+      found.push(...(await ask(client)));
     } catch (error) {
       if (!isCode(error, "unavailable")) throw error;
     }

@@ -16,15 +16,19 @@ export interface SavedMount {
   readonly imageDirectory: string;
   /** Numbers of the image's devices: their names, and what the kernel calls them. */
   readonly devices: readonly number[];
+  /** The FUSE session that serves it: its own, or the directory of devices. */
+  readonly session: string;
 }
 
 export interface SavedState {
-  /** The first device number that was never used. */
-  readonly nextDevice: number;
+  /** The first number that no device and no session ever had. */
+  readonly nextNumber: number;
+  /** The session of the directory of devices, while there is one. */
+  readonly devices?: string;
   readonly mounts: readonly SavedMount[];
 }
 
-const NOTHING: SavedState = { nextDevice: 0, mounts: [] };
+const NOTHING: SavedState = { nextNumber: 0, mounts: [] };
 
 function pathOf(runDirectory: string): string {
   return join(runDirectory, "state.json");

@@ -8,7 +8,8 @@ import { ATTR, ATTR_OUT, DIRENT, ENTRY_OUT, OP, OUT, READ_IN, ROOT_NODE, XATTR }
 import { ERRNO } from "../../ffi/libc.ts";
 import { byteString } from "../base/byte-string.ts";
 import { MEANINGS, toNydusError } from "../base/error.ts";
-import type { Bootstrap, DirectoryEntry, InodeAttributes } from "../rafs/bootstrap.ts";
+import type { DirectoryEntry, InodeAttributes } from "../rafs/bootstrap.ts";
+import type { RafsImage } from "../rafs/image.ts";
 import type { DeviceSet } from "./device-set.ts";
 import type { FuseChannel } from "./fuse-channel.ts";
 
@@ -18,11 +19,11 @@ const FOREVER = 1_000_000;
 const NODE_BASE = 2;
 
 export class TreeOperations {
-  readonly #bootstrap: Bootstrap;
+  readonly #image: RafsImage;
   readonly #devices: DeviceSet;
 
-  constructor(bootstrap: Bootstrap, devices: DeviceSet) {
-    this.#bootstrap = bootstrap;
+  constructor(image: RafsImage, devices: DeviceSet) {
+    this.#image = image;
     this.#devices = devices;
   }
 
@@ -47,7 +48,7 @@ export class TreeOperations {
       case OP.READDIRPLUS:
         return this.#readdir(channel, true);
       case OP.READLINK:
-        return this.#sendBytes(channel, this.#bootstrap.readlink(this.#nid(channel.node)));
+        return this.#sendBytes(channel, this.#image.readlink(this.#nid(channel.node)));
       case OP.GETXATTR:
         return this.#getxattr(channel, length);
       case OP.LISTXATTR:
@@ -60,20 +61,20 @@ export class TreeOperations {
   }
 
   #nid(node: number): number {
-    return node === ROOT_NODE ? this.#bootstrap.rootNid : node - NODE_BASE;
+    return node === ROOT_NODE ? this.#image.rootNid : node - NODE_BASE;
   }
 
   #node(nid: number): number {
-    return nid === this.#bootstrap.rootNid ? ROOT_NODE : nid + NODE_BASE;
+    return nid === this.#image.rootNid ? ROOT_NODE : nid + NODE_BASE;
   }
 
   #lookup(channel: FuseChannel, length: number): void {
     const name = byteString(channel.name(0, length));
-    const nid = this.#bootstrap.lookup(this.#nid(channel.node), name);
+    const nid = this.#image.lookup(this.#nid(channel.node), name);
     channel.clear(ENTRY_OUT.SIZE);
     // Node 0: "does not exist", which the kernel may remember for as long as entry_valid says.
     if (nid === undefined) channel.put64(ENTRY_OUT.ENTRY_VALID, FOREVER);
-    else this.#putEntry(channel, 0, this.#bootstrap.inode(nid));
+    else this.#putEntry(channel, 0, this.#image.inode(nid));
     channel.send(ENTRY_OUT.SIZE);
   }
 
@@ -101,7 +102,7 @@ export class TreeOperations {
   }
 
   #getattr(channel: FuseChannel): void {
-    const inode = this.#bootstrap.inode(this.#nid(channel.node));
+    const inode = this.#image.inode(this.#nid(channel.node));
     channel.clear(ATTR_OUT.SIZE);
     channel.put64(ATTR_OUT.ATTR_VALID, FOREVER);
     this.#putAttributes(channel, ATTR_OUT.ATTR, inode);
@@ -112,7 +113,7 @@ export class TreeOperations {
     const nid = this.#nid(channel.node);
     const offset = channel.u64(READ_IN.OFFSET);
     const size = channel.u32(READ_IN.SIZE);
-    const extents = this.#bootstrap.extents(nid, offset, size);
+    const extents = this.#image.extents(nid, offset, size);
     let at = 0;
     let hit = true;
     for (const extent of extents) {
@@ -134,7 +135,7 @@ export class TreeOperations {
     const room = channel.u32(READ_IN.SIZE);
     let at = 0;
     let position = 0;
-    for (const entry of this.#bootstrap.readdir(this.#nid(channel.node))) {
+    for (const entry of this.#image.readdir(this.#nid(channel.node))) {
       if (position++ < from) continue;
       const size = this.#putDirent(channel, at, room, entry, position, plus);
       if (size === 0) break;
@@ -156,7 +157,7 @@ export class TreeOperations {
     const size = (head + DIRENT.SIZE + entry.name.length + 7) & ~7;
     if (at + size > room) return 0;
     channel.reply.fill(0, OUT.SIZE + at, OUT.SIZE + at + size);
-    const inode = this.#bootstrap.inode(entry.nid);
+    const inode = this.#image.inode(entry.nid);
     // The kernel wants no entry for the dot names: it knows them.
     if (plus && entry.name !== "." && entry.name !== "..") this.#putEntry(channel, at, inode);
     const dirent = at + head;
@@ -170,13 +171,13 @@ export class TreeOperations {
 
   #getxattr(channel: FuseChannel, length: number): void {
     const key = byteString(channel.name(XATTR.IN_SIZE, length));
-    const value = this.#bootstrap.xattrs(this.#nid(channel.node)).get(key);
+    const value = this.#image.xattrs(this.#nid(channel.node)).get(key);
     if (value === undefined) return channel.sendError(ERRNO.ENODATA);
     this.#sendXattr(channel, value);
   }
 
   #listxattr(channel: FuseChannel): void {
-    const keys = [...this.#bootstrap.xattrs(this.#nid(channel.node)).keys()];
+    const keys = [...this.#image.xattrs(this.#nid(channel.node)).keys()];
     this.#sendXattr(channel, Buffer.from(keys.map((key) => `${key}\0`).join(""), "latin1"));
   }
 
@@ -196,10 +197,7 @@ export class TreeOperations {
   }
 
   #statfs(channel: FuseChannel): void {
-    const blocks = this.#bootstrap.blobs.reduce(
-      (sum, blob) => sum + Math.ceil(blob.uncompressedSize / 4096),
-      0,
-    );
+    const blocks = this.#image.blobs.reduce((sum, blob) => sum + Math.ceil(blob.uncompressedSize / 4096), 0);
     channel.answerStatfs(blocks);
   }
 }

@@ -1,0 +1,82 @@
+/**
+ * Starts a mount server and waits until it answers.
+ *
+ * @module
+ */
+import { closeSync, mkdirSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { isCode, NydusError } from "../base/error.ts";
+import { PROGRAM_NAME, selfCommand } from "../base/self.ts";
+import type { ControlClient } from "./control-client.ts";
+import type { Controller } from "./controller.ts";
+import { environmentWith } from "./inherited-descriptors.ts";
+
+export const START_TIMEOUT_MS = 15_000;
+const POLL_MS = 10;
+
+export interface ServerSetup {
+  readonly runDirectory: string;
+  readonly cacheDirectory: string;
+  /** Bytes of data in the cache; without it, as much as there is room. */
+  readonly cacheSize?: number | undefined;
+  /** Seconds without any mount after which the process ends by itself. */
+  readonly idleSeconds?: number;
+  readonly controller: Controller;
+  /** A dead predecessor's file systems: their descriptors by name. */
+  readonly kept: ReadonlyMap<string, number>;
+}
+
+/** @returns the process id. @throws unavailable when the process does not become ready */
+export async function startServer(client: ControlClient, setup: ServerSetup): Promise<number> {
+  const { runDirectory } = setup;
+  mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
+  const log = join(runDirectory, "mount-server.log");
+  const output = openSync(log, "a", 0o600);
+  try {
+    // Detached: its own session, so that ending this process (or its terminal) does not end it.
+    const child = Bun.spawn([...selfCommand(), ...serverWords(setup)], {
+      argv0: PROGRAM_NAME,
+      stdio: ["ignore", output, output, ...setup.kept.values()],
+      env: environmentWith(process.env, setup.kept),
+      detached: true,
+      cwd: "/",
+    });
+    child.unref();
+    if (await becomesReady(client, child)) return child.pid;
+  } finally {
+    closeSync(output);
+  }
+  throw new NydusError(
+    "unavailable",
+    `Cannot start the mount process: it did not become ready; see "${log}"`,
+  );
+}
+
+function serverWords(setup: ServerSetup): string[] {
+  const { runDirectory, cacheDirectory, cacheSize, idleSeconds, controller } = setup;
+  return [
+    ...["mount-server", "--run-dir", runDirectory, "--cache-dir", cacheDirectory],
+    ...["--controller", JSON.stringify(controller)],
+    ...(cacheSize === undefined ? [] : ["--cache-size", `${cacheSize}`]),
+    ...(idleSeconds === undefined ? [] : ["--idle", `${idleSeconds}`]),
+  ];
+}
+
+async function becomesReady(client: ControlClient, child: Bun.Subprocess): Promise<boolean> {
+  for (let waited = 0; waited < START_TIMEOUT_MS; waited += POLL_MS) {
+    if ((await pidOf(client)) !== undefined) return true;
+    if (child.exitCode !== null || child.signalCode !== null) return false;
+    await Bun.sleep(POLL_MS);
+  }
+  return false;
+}
+
+/** Of the process that answers, if any does. */
+async function pidOf(client: ControlClient): Promise<number | undefined> {
+  try {
+    return await client.ping();
+  } catch (error) {
+    if (isCode(error, "unavailable")) return undefined;
+    throw error;
+  }
+}
