@@ -5,58 +5,49 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { NydusError, toNydusError } from "../lib/base/error.ts";
-import { createLogger, type Level, type Logger } from "../lib/base/log.ts";
+import { NydusError } from "../lib/base/error.ts";
+import { createLogger, type Logger } from "../lib/base/log.ts";
+import { isSystemdService } from "../lib/base/systemd.ts";
 import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
 import { MountServer } from "../lib/mount/client.ts";
+import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
 import { DRIVERS } from "../lib/mount/mount-request.ts";
 import { DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
+import type { FailedImage } from "../lib/snapshot/image-mounts.ts";
 import type { Snapshot } from "../lib/snapshot/metastore.ts";
+import { keepRepairing } from "../lib/snapshot/repair-loop.ts";
 import { chainIdOf, findReferences } from "../lib/snapshot/resolve-reference.ts";
 import { DEFAULT_SNAPSHOTTER_ADDRESS, serveSnapshots } from "../lib/snapshot/service.ts";
 import { DEFAULT_ROOT, Snapshotter } from "../lib/snapshot/snapshotter.ts";
 import { OperationRecorder } from "../lib/status/operations.ts";
 import { serveStatus } from "../lib/status/serve.ts";
 import type { SnapshotStatus } from "../lib/status/source.ts";
-import { Arguments, type Command, type Context, type Flag } from "./command.ts";
-
-const LEVELS = ["debug", "info", "warn", "error"] as const satisfies readonly Level[];
-
-const FLAGS: Readonly<Record<string, Flag>> = {
-  config: { type: "string", value: "FILE", help: "TOML with these flags' names as keys; flags win" },
-  root: { type: "string", value: "DIR", help: `snapshots, metadata and cache (${DEFAULT_ROOT})` },
-  address: { type: "string", value: "SOCKET", help: `listen here (${DEFAULT_SNAPSHOTTER_ADDRESS})` },
-  "containerd-address": {
-    type: "string",
-    value: "SOCKET",
-    help: `containerd's socket, used when first needed (${DEFAULT_ADDRESS})`,
-  },
-  status: { type: "string", value: "ADDRESS", help: "serve status and metrics: host:port or unix:PATH" },
-  driver: { type: "string", value: "NAME", help: `${DRIVERS.join(", ")} (auto: the first that works)` },
-  "cache-dir": { type: "string", value: "DIR", help: "where chunks are kept (cache below root)" },
-  "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
-  "plain-http": { type: "boolean", help: "talk http to registries (loopback needs no flag)" },
-  insecure: { type: "boolean", help: "do not check registries' certificates" },
-  "log-level": { type: "string", value: "LEVEL", help: `${LEVELS.join(", ")} (info)` },
-};
+import type { Arguments, Command, Context } from "./command.ts";
+import { sourceAccess } from "./registry-flags.ts";
+import { LEVELS, SERVE_FLAGS, withConfig } from "./snapshotter-config.ts";
 
 export const snapshotterServe: Command = {
   name: "snapshotter serve",
   summary: "Serve containerd as a remote snapshotter",
   operands: "",
   arity: [0, 0],
-  flags: FLAGS,
+  flags: SERVE_FLAGS,
   examples: [
     ["nydus-tool snapshotter serve", "in containerd's config.toml: [proxy_plugins.nydus] type, address"],
     ["nydus-tool snapshotter serve --config /etc/nydus-tool.toml --status 127.0.0.1:9110", "with metrics"],
+    [
+      "nydus-tool snapshotter serve --config /etc/nydus/config.toml",
+      "in the place of nydus-snapshotter, with its own configuration",
+    ],
   ],
   async run(given, context) {
     if (process.getuid?.() !== 0)
       throw new NydusError("denied", "Cannot serve snapshots: mounting needs root");
-    const args = await withConfig(given);
-    await serve(args, context, logger(args));
+    const { args, warnings } = await withConfig(given);
+    const log = logger(args);
+    for (const warning of warnings) log.warn(warning);
+    await serve(args, context, log);
   },
 };
 
@@ -75,9 +66,11 @@ async function serve(args: Arguments, { print, signal }: Context, log: Logger): 
   await using mounter = new MountServer({
     runDirectory,
     cacheDirectory: resolve(args.string("cache-dir") ?? join(root, "cache")),
+    cacheSize: args.size("cache-size"),
     driver: args.choice("driver", DRIVERS, "auto"),
-    plainHttp: args.boolean("plain-http"),
-    insecure: args.boolean("insecure"),
+    access: sourceAccess(args),
+    ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
+    inherited: inheritedDescriptors(process.env, process.pid),
     log,
   });
   const references = async (bootstrap: Snapshot, namespace?: string): Promise<readonly string[]> => {
@@ -92,20 +85,25 @@ async function serve(args: Arguments, { print, signal }: Context, log: Logger): 
     await using _server = await serveSnapshots(snapshotter, address, { log, observe: operations.observe });
     await using status = optionalStatus(args, {
       mounts: () => mounter.list(),
-      snapshots: async () => (await snapshotter.list()).map(statusOf),
+      caches: () => mounter.caches(),
+      snapshots: async () => snapshotStatus(await snapshotter.list(), snapshotter.failedImages),
       operations: () => operations.list(),
     });
     print(`serving snapshots at ${address}`);
     if (status !== undefined) print(`status at ${status.address}`);
-    const restored = snapshotter.restore();
+    using _repairs = keepRepairing(snapshotter);
     await ended(signal);
     log.info("stopping; mounts of containers stay");
-    await restored;
   }
   if ((await mounter.list()).length === 0) {
     await mounter.stop();
     removeRunDirectory(runDirectory);
   }
+}
+
+/** Two that start the same process again would fight over its address: see docs/decisions/mount-process.md. */
+function restartedByOthers(args: Arguments): boolean {
+  return args.boolean("supervised") || isSystemdService(process.env, process.pid);
 }
 
 function optionalStatus(
@@ -122,71 +120,28 @@ function runName(root: string): string {
   return `snapshotter-${createHash("sha256").update(root).digest("hex").slice(0, 8)}`;
 }
 
-function statusOf({
-  id,
-  name,
-  parent,
-  kind,
-  layer,
-  reference,
-  namespace,
-  created,
-}: Snapshot): SnapshotStatus {
-  return {
-    namespace: namespace ?? "",
-    name,
-    parent,
-    kind,
-    layer,
-    ...(reference === undefined ? {} : { reference }),
-    id,
-    createdAt: new Date(created).toISOString(),
-  };
+function snapshotStatus(
+  snapshots: readonly Snapshot[],
+  failed: readonly FailedImage[],
+): readonly SnapshotStatus[] {
+  const failures = new Map(failed.map((failure) => [failure.id, failure]));
+  return snapshots.map((snapshot) => {
+    const { id, name, parent, kind, layer, reference, namespace, created } = snapshot;
+    const failure = failures.get(id);
+    return {
+      namespace: namespace ?? "",
+      ...{ name, parent, kind, layer, id },
+      ...(reference === undefined ? {} : { reference }),
+      ...(failure === undefined
+        ? {}
+        : { failure: { error: failure.error, since: new Date(failure.since).toISOString() } }),
+      createdAt: new Date(created).toISOString(),
+    };
+  });
 }
 
 /** Being told to stop is how this verb ends well. */
 async function ended(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await new Promise((done) => signal.addEventListener("abort", done, { once: true }));
-}
-
-/** Flags from a file below those of the command line. */
-async function withConfig(args: Arguments): Promise<Arguments> {
-  const path = args.string("config");
-  if (path === undefined) return args;
-  const values = parseConfigFile(await readText(path), path);
-  const given = Object.entries(FLAGS).flatMap(([name, { type }]) => {
-    const value = type === "boolean" ? args.boolean(name) || undefined : args.string(name);
-    return value === undefined ? [] : [[name, value] as const];
-  });
-  return new Arguments([], { ...values, ...Object.fromEntries(given) });
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    throw toNydusError(error, `read "${path}"`);
-  }
-}
-
-/** @throws usage for what is no flag, or has the wrong type: a typing error must not be silence */
-export function parseConfigFile(text: string, path: string): Readonly<Record<string, string | boolean>> {
-  const bad = (state: string): NydusError => new NydusError("usage", `Cannot use "${path}": ${state}`);
-  let parsed: object;
-  try {
-    parsed = Bun.TOML.parse(text);
-  } catch (error) {
-    throw bad(`it is not TOML: ${error instanceof Error ? error.message : error}`);
-  }
-  const entries = Object.entries(parsed).map(
-    ([key, value]: [string, unknown]): [string, string | boolean] => {
-      const flag = key === "config" ? undefined : FLAGS[key];
-      if (flag === undefined) throw bad(`there is no key "${key}"`);
-      if (flag.type === "boolean" && typeof value === "boolean") return [key, value];
-      if (flag.type === "string" && typeof value === "string") return [key, value];
-      throw bad(`"${key}" must be a ${flag.type}`);
-    },
-  );
-  return Object.fromEntries(entries);
 }

@@ -15,6 +15,7 @@ const RANKS: readonly (readonly string[])[] = [
   ["lib/content", "lib/rafs"],
   ["lib/registry", "lib/containerd", "lib/blob"],
   ["lib/image"],
+  ["lib/inspect", "lib/unpack"],
   ["lib/convert", "lib/mount"],
   ["lib/snapshot"],
   ["lib/status"],

@@ -99,6 +99,14 @@ export class SnapshotDirectories {
     return (await readdir(this.#snapshots)).filter((name) => !known.has(Number(name)));
   }
 
+  /** Image mounts of this root that the kernel knows, by the snapshot's id; the topmost of a mount point first. */
+  async mounted(): Promise<readonly (readonly [id: number, mountpoint: string])[]> {
+    return (await mountPoints()).reverse().flatMap((path) => {
+      const id = Number(/^([1-9]\d*)\/mnt$/.exec(path.slice(this.#snapshots.length + 1))?.[1]);
+      return path.startsWith(`${this.#snapshots}/`) && Number.isInteger(id) ? [[id, path] as const] : [];
+    });
+  }
+
   /** @throws busy when something is still mounted below: deleting would reach into it */
   async discard(name: string): Promise<void> {
     const directory = join(this.#snapshots, name);
@@ -128,7 +136,7 @@ export class SnapshotDirectories {
 }
 
 /** Every mount point this process sees. */
-async function mountPoints(): Promise<readonly string[]> {
+async function mountPoints(): Promise<string[]> {
   const table = await readFile("/proc/self/mountinfo", "latin1");
   const plain = (path: string): string =>
     path.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));

@@ -6,12 +6,14 @@
  * @module
  */
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
+import { unmount } from "../mount/erofs.ts";
 import type { SnapshotDirectories } from "./directories.ts";
 import type { Credentials } from "./labels.ts";
 import type { Metastore, Snapshot } from "./metastore.ts";
-import type { Mounter } from "./mounter.ts";
+import type { MountedImage, Mounter, SnapshotMountRequest } from "./mounter.ts";
 import { namespaceOf } from "./resolve-reference.ts";
 
 /** References of images in containerd that have this bootstrap layer; see `findReferences`. */
@@ -28,14 +30,31 @@ interface Parts {
   readonly log: Logger;
 }
 
+/** An image that containers need and that could not be mounted the last time. */
+export interface FailedImage {
+  /** The bootstrap layer's. */
+  readonly id: number;
+  readonly error: string;
+  /** Milliseconds since 1970 of the first failure in a row. */
+  readonly since: number;
+}
+
+/** Images that are mounted again at once after a start: more would only wait for each other's registry. */
+const REPAIRS = 4;
+
 export class ImageMounts {
   readonly #parts: Parts;
   readonly #turns = new Turns<number>();
   /** By bootstrap id. They came as labels and are written nowhere. */
   readonly #credentials = new Map<number, Credentials>();
+  readonly #failed = new Map<number, FailedImage>();
 
   constructor(parts: Parts) {
     this.#parts = parts;
+  }
+
+  get failed(): readonly FailedImage[] {
+    return [...this.#failed.values()];
   }
 
   remember(bootstrapId: number, credentials: Credentials): void {
@@ -44,34 +63,70 @@ export class ImageMounts {
 
   forget(bootstrapId: number): void {
     this.#credentials.delete(bootstrapId);
+    this.#failed.delete(bootstrapId);
+  }
+
+  /** containerd has unpacked the bootstrap; whoever pulled it is about to run a container. Failures wait until then. */
+  async expect(bootstrapId: number): Promise<void> {
+    const { directories, mounter, log } = this.#parts;
+    try {
+      await mounter.check(await directories.bootstrap(bootstrapId));
+    } catch (error) {
+      log.warn("a container on this image will fail", { snapshot: bootstrapId, error: messageOf(error) });
+    }
   }
 
   /** Mount the image unless it is mounted; gives back its mount point. */
   ensure(bootstrap: Snapshot, namespace: string | undefined): Promise<string> {
-    return this.#turns.run(bootstrap.id, async () => {
-      const { directories, mounter, metastore } = this.#parts;
-      const path = await directories.bootstrap(bootstrap.id);
-      const mountpoint = await directories.createMountpoint(bootstrap.id);
-      const credentials = this.#credentials.get(bootstrap.id);
-      const request = {
-        id: String(bootstrap.id),
-        bootstrap: path,
-        mountpoint,
-        ...(credentials === undefined ? {} : { credentials }),
-      };
-      let failure: unknown;
-      for (const reference of await this.#references(bootstrap, namespace)) {
-        try {
-          const { blobs } = await mounter.mount({ ...request, reference });
-          metastore.learn(bootstrap.id, { reference, blobs });
-          return mountpoint;
-        } catch (error) {
-          failure = error;
-          if (!isCode(error, "not_found") && !isCode(error, "denied")) break;
-        }
+    return this.#turns.run(bootstrap.id, () => this.#ensure(bootstrap, namespace));
+  }
+
+  async #ensure(bootstrap: Snapshot, namespace: string | undefined): Promise<string> {
+    try {
+      const mountpoint = await this.#mountFirst(bootstrap, await this.#references(bootstrap, namespace));
+      this.#failed.delete(bootstrap.id);
+      return mountpoint;
+    } catch (error) {
+      const known = toNydusError(error, `mount the image of snapshot "${bootstrap.name}"`);
+      const since = this.#failed.get(bootstrap.id)?.since ?? Date.now();
+      this.#failed.set(bootstrap.id, { id: bootstrap.id, error: known.message, since });
+      throw known;
+    }
+  }
+
+  /** From the first reference that has the image. */
+  async #mountFirst(bootstrap: Snapshot, references: readonly string[]): Promise<string> {
+    const { directories, metastore } = this.#parts;
+    const path = await directories.bootstrap(bootstrap.id);
+    const mountpoint = await directories.createMountpoint(bootstrap.id);
+    const credentials = this.#credentials.get(bootstrap.id);
+    const request = {
+      id: String(bootstrap.id),
+      bootstrap: path,
+      mountpoint,
+      ...(credentials === undefined ? {} : { credentials }),
+    };
+    let failure: unknown;
+    for (const reference of references) {
+      try {
+        const { blobs } = await this.#mount({ ...request, reference });
+        metastore.learn(bootstrap.id, { reference, blobs });
+        return mountpoint;
+      } catch (error) {
+        failure = error;
+        if (!isCode(error, "not_found") && !isCode(error, "denied")) break;
       }
-      throw toNydusError(failure, `mount the image of snapshot "${bootstrap.name}"`);
-    });
+    }
+    throw failure;
+  }
+
+  /** A mount that somebody else took away is forgotten first. */
+  async #mount(request: SnapshotMountRequest): Promise<MountedImage> {
+    const { mounter } = this.#parts;
+    const mounted = await mounter.mount(request);
+    if (mounted.state === "mounted") return mounted;
+    await mounter.umount(request.id);
+    return await mounter.mount(request);
   }
 
   async #references(bootstrap: Snapshot, namespace: string | undefined): Promise<readonly string[]> {
@@ -90,6 +145,7 @@ export class ImageMounts {
     return this.#turns.run(bootstrapId, async () => {
       const { metastore, mounter, log } = this.#parts;
       if (metastore.users(bootstrapId).length > 0) return;
+      this.#failed.delete(bootstrapId);
       try {
         await mounter.umount(String(bootstrapId));
       } catch (error) {
@@ -100,21 +156,53 @@ export class ImageMounts {
 
   async releaseUnused(): Promise<void> {
     for (const { id } of await this.#parts.mounter.list()) await this.release(Number(id));
+    for (const [id, path] of await this.#parts.directories.mounted()) await this.#releaseStray(id, path);
   }
 
-  /** After a start: mount again what containers need. An image that cannot be mounted stops nothing. */
-  async restore(): Promise<void> {
-    const { metastore, log } = this.#parts;
-    const needed = metastore
+  /** A mount that nobody serves (its server was killed together with its controller), of an image that nobody uses. */
+  #releaseStray(bootstrapId: number, path: string): Promise<void> {
+    return this.#turns.run(bootstrapId, async () => {
+      const { metastore, mounter, log } = this.#parts;
+      if (metastore.users(bootstrapId).length > 0) return;
+      if ((await mounter.list()).some(({ mountpoint }) => mountpoint === path)) return;
+      log.warn("unmounting an image that nobody serves", { mountpoint: path });
+      unmount(path, { detach: true });
+    });
+  }
+
+  /**
+   * Mount what containers need and is not mounted. An image that cannot be mounted stops nothing.
+   *
+   * @returns whether nothing is missing any more
+   */
+  async repair(): Promise<boolean> {
+    const { metastore, mounter } = this.#parts;
+    const serving = new Set(
+      (await mounter.list()).filter(({ state }) => state === "mounted").map(({ id }) => id),
+    );
+    const missing = metastore
       .list()
-      .filter(({ id, layer }) => layer === "nydus-bootstrap" && metastore.users(id).length > 0);
-    for (const bootstrap of needed) {
+      .filter(({ id, layer }) => layer === "nydus-bootstrap" && !serving.has(String(id)));
+    const limiter = new Limiter(REPAIRS);
+    const repaired = await Promise.all(
+      missing.map((bootstrap) => limiter.run(() => this.#repairOne(bootstrap))),
+    );
+    return repaired.every((well) => well);
+  }
+
+  #repairOne(bootstrap: Snapshot): Promise<boolean> {
+    return this.#turns.run(bootstrap.id, async () => {
+      const { metastore, log } = this.#parts;
+      if (metastore.users(bootstrap.id).length === 0) return true;
       try {
-        await this.ensure(bootstrap, bootstrap.namespace ?? namespaceOf(bootstrap.name));
+        await this.#ensure(bootstrap, bootstrap.namespace ?? namespaceOf(bootstrap.name));
+        log.info("mounted an image again", { snapshot: bootstrap.name });
+        return true;
       } catch (error) {
         log.warn("cannot restore an image", { snapshot: bootstrap.name, error: messageOf(error) });
+        return false;
       }
-    }
+    });
   }
 }
 

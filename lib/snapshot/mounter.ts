@@ -32,6 +32,8 @@ export interface MountedImage {
 
 export interface Mounter extends AsyncDisposable {
   mount(request: SnapshotMountRequest): Promise<MountedImage>;
+  /** Do ahead what mounting this bootstrap will need. @throws when it cannot be mounted */
+  check(bootstrap: string): Promise<void>;
   /** Unmounting what is not mounted is a no-op. */
   umount(id: string): Promise<void>;
   list(): Promise<readonly MountedImage[]>;

@@ -8,6 +8,7 @@ import { NydusError } from "../base/error.ts";
 import type { Mount } from "../containerd/snapshots.ts";
 import type { FindReferences } from "./image-mounts.ts";
 import { LABEL, type Labels } from "./labels.ts";
+import { keepRepairing } from "./repair-loop.ts";
 import { Snapshotter } from "./snapshotter.ts";
 
 const REFERENCE = "127.0.0.1:5000/app:1";
@@ -92,6 +93,12 @@ test("a data layer without its parent is refused", async () => {
   await expect(snapshotter.prepare({ key: "k", parent: "none", labels: dataLabels })).rejects.toMatchObject({
     code: "not_found",
   });
+});
+
+test("a bootstrap is checked when containerd has it, before any container asks for it", async () => {
+  await unpack();
+  await expect.poll(() => mounter.checked).toHaveLength(1);
+  expect(await readFile(mounter.checked[0] ?? "", "utf8")).toBe("BOOTSTRAP");
 });
 
 test("a container sees the image through an overlay, writes into its own directory, and looks like the image", async () => {
@@ -264,13 +271,48 @@ test("after a restart, images of living containers are mounted again; a broken o
 
   await start();
   mounter.broken.set(REFERENCE, new NydusError("unavailable", "Cannot reach the registry"));
-  await snapshotter.restore();
+  expect(await snapshotter.restore()).toBe(false);
   expect(mountsUnder(root)).toEqual([]);
   expect(await snapshotter.stat("c")).toMatchObject({ kind: "active" });
+  expect(snapshotter.failedImages).toMatchObject([{ error: "Cannot reach the registry" }]);
   mounter.broken.clear();
-  await snapshotter.restore();
+  expect(await snapshotter.repair()).toBe(true);
+  expect(snapshotter.failedImages).toEqual([]);
   expect(mountsUnder(root)).toHaveLength(1);
   expect(await snapshotter.mounts("c")).toEqual(mounts);
+});
+
+test("after a restart, an image that cannot be mounted is tried again until it can, or nobody needs it", async () => {
+  const image = await unpack();
+  await run("c", image);
+  mounter.broken.set(REFERENCE, new NydusError("unavailable", "Cannot reach the registry"));
+  await umountAllUnder(root);
+  using _loop = keepRepairing(snapshotter, { first: 1, longest: 5 });
+  await expect.poll(() => mounter.requests.length).toBeGreaterThan(5);
+  expect(mountsUnder(root)).toEqual([]);
+  mounter.broken.clear();
+  await expect.poll(() => mountsUnder(root).length).toBe(1);
+  await umountAllUnder(root);
+  await expect.poll(() => mountsUnder(root).length, { timeout: 5000 }).toBe(1);
+
+  mounter.broken.set(REFERENCE, new NydusError("unavailable", "Cannot reach the registry"));
+  await umountAllUnder(root);
+  await expect.poll(() => snapshotter.failedImages.length).toBe(1);
+  await snapshotter.remove("c");
+  expect(snapshotter.failedImages).toEqual([]);
+  expect(await snapshotter.repair()).toBe(true);
+});
+
+test("a start unmounts images that nobody serves any more and nobody uses", async () => {
+  const image = await unpack();
+  await run("c", image);
+  mounter.forget(); // its process was killed, and so was ours:
+  await snapshotter.remove("c");
+  expect(mountsUnder(root)).toHaveLength(1);
+  await snapshotter.remove(image);
+  await snapshotter.restore();
+  expect(mountsUnder(root)).toEqual([]);
+  expect(await readdir(`${root}/state/snapshots`)).toHaveLength(1); // the data layer's
 });
 
 test("a start removes what a kill left: directories without rows, and half-deleted ones", async () => {

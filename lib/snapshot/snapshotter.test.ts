@@ -16,6 +16,7 @@ testSnapshotter("Snapshotter", async (): Promise<AnySnapshotter> => {
     update: (name, labels, paths) => snapshotter.update(name, labels, paths),
     list: (filters) => snapshotter.list(filters),
     usage: (key) => snapshotter.usage(key),
+    cleanup: () => snapshotter.cleanup().then(() => true),
     async close() {
       await snapshotter[Symbol.asyncDispose]();
       await rm(root, { recursive: true, force: true });

@@ -15,7 +15,7 @@ import { type Logger, quietLogger } from "../base/log.ts";
 import type { Mount, Usage } from "../containerd/snapshots.ts";
 import { SnapshotDirectories } from "./directories.ts";
 import { type Fields, parseFilters } from "./filters.ts";
-import { type FindReferences, ImageMounts } from "./image-mounts.ts";
+import { type FailedImage, type FindReferences, ImageMounts } from "./image-mounts.ts";
 import { type Labels, type Purpose, purposeOf, withoutSecrets } from "./labels.ts";
 import { Metastore, type Snapshot } from "./metastore.ts";
 import type { Mounter } from "./mounter.ts";
@@ -80,12 +80,28 @@ export class Snapshotter implements AsyncDisposable {
     return new Snapshotter(options, directories, metastore);
   }
 
-  /** Bring back the mounts that containers need, and remove what a kill left over. Never fails. */
-  async restore(): Promise<void> {
-    await this.#images.restore();
-    await this.cleanup().catch((error: unknown) => {
+  /** After a start: remove what a kill left over, and bring back the mounts that containers need. Never fails. */
+  async restore(): Promise<boolean> {
+    const cleaned = this.cleanup().catch((error: unknown) => {
       this.#log.warn("cannot clean up", { error: String(error) });
     });
+    const [well] = await Promise.all([this.repair(), cleaned]);
+    return well;
+  }
+
+  /** Mount again what containers need and is not mounted. Never fails; false when something is still missing. */
+  async repair(): Promise<boolean> {
+    try {
+      return await this.#images.repair();
+    } catch (error) {
+      this.#log.warn("cannot look after the mounts", { error: String(error) });
+      return false;
+    }
+  }
+
+  /** Images that containers need and that cannot be mounted at the moment. */
+  get failedImages(): readonly FailedImage[] {
+    return this.#images.failed;
   }
 
   /** @throws exists for a data layer (it is committed under its chain ID then), exists, not_found, usage */
@@ -198,6 +214,7 @@ export class Snapshotter implements AsyncDisposable {
       usage,
       ...(request.parent === undefined ? {} : { parent: request.parent }),
     });
+    if (active.layer === "nydus-bootstrap") void this.#images.expect(active.id);
   }
 
   /** @throws not_found, busy while other snapshots are built on it */

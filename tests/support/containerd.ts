@@ -18,6 +18,8 @@ export interface ContainerdOptions {
   readonly snapshotters?: Readonly<Record<string, string>>;
   /** Lines added to config.toml. */
   readonly config?: string;
+  /** Serve Kubernetes' container runtime interface too; configured by `config`. */
+  readonly cri?: boolean;
 }
 
 export interface Containerd extends AsyncDisposable {
@@ -35,8 +37,9 @@ export interface Containerd extends AsyncDisposable {
 }
 
 /** Plugins that either need devices this test has not, or only slow the start down. */
+const CRI = "io.containerd.grpc.v1.cri";
 const DISABLED = [
-  "io.containerd.grpc.v1.cri",
+  CRI,
   "io.containerd.snapshotter.v1.aufs",
   "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper",
@@ -53,7 +56,7 @@ function configText(options: ContainerdOptions, address: string): string {
     "version = 2",
     `root = ${JSON.stringify(`${options.directory}/root`)}`,
     `state = ${JSON.stringify(`${options.directory}/state`)}`,
-    `disabled_plugins = ${JSON.stringify(DISABLED)}`,
+    `disabled_plugins = ${JSON.stringify(DISABLED.filter((name) => name !== CRI || options.cri !== true))}`,
     `[grpc]\n  address = ${JSON.stringify(address)}`,
     `[ttrpc]\n  address = ${JSON.stringify(`${address}.t`)}`,
     ...proxies,

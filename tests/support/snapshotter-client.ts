@@ -1,5 +1,6 @@
 /** A snapshotter behind a gRPC socket, for the contract suite: ours directly, or any through containerd. @module */
 
+import { isCode } from "../../lib/base/error.ts";
 import { ContainerdClient } from "../../lib/containerd/client.ts";
 import { type Info as InfoMessage, Kind, Snapshots } from "../../lib/containerd/gen/snapshots_pb.ts";
 import type { AnySnapshotter, Info } from "./snapshotter-contract.ts";
@@ -40,6 +41,14 @@ export function remoteSnapshotter(
         const { size, inodes } = await snapshots.usage({ snapshotter, key });
         return { size: Number(size), inodes: Number(inodes) };
       }),
+    cleanup: () =>
+      call(() => snapshots.cleanup({ snapshotter })).then(
+        () => true,
+        (error: unknown) => {
+          if (isCode(error, "unsupported")) return false;
+          throw error;
+        },
+      ),
     async close() {
       await client[Symbol.asyncDispose]();
       await closed();

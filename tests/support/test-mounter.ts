@@ -7,10 +7,13 @@
 import { chmod, copyFile } from "node:fs/promises";
 import { NydusError } from "../../lib/base/error.ts";
 import type { MountedImage, Mounter, SnapshotMountRequest } from "../../lib/snapshot/mounter.ts";
+import { mountsUnder } from "./mounts.ts";
 import { run } from "./process.ts";
 
 export class TestMounter implements Mounter {
   readonly requests: SnapshotMountRequest[] = [];
+  /** Bootstraps that were announced. */
+  readonly checked: string[] = [];
   readonly collected: (readonly string[])[] = [];
   /** References that nobody can mount, with the error for them. */
   readonly broken = new Map<string, NydusError>();
@@ -23,7 +26,7 @@ export class TestMounter implements Mounter {
     const error = this.broken.get(request.reference);
     if (error !== undefined) throw error;
     const { id, mountpoint, reference } = request;
-    const known = this.#mounted.get(id);
+    const known = (await this.list()).find((image) => image.id === id);
     if (known !== undefined) return known;
     await run("mount", ["-t", "tmpfs", "-o", "size=1m,mode=0751", "nydus-test", mountpoint]);
     await copyFile(request.bootstrap, `${mountpoint}/bootstrap`);
@@ -44,16 +47,30 @@ export class TestMounter implements Mounter {
     return image;
   }
 
+  async check(bootstrap: string): Promise<void> {
+    this.checked.push(bootstrap);
+  }
+
   async umount(id: string): Promise<void> {
     const image = this.#mounted.get(id);
     if (image === undefined) return;
-    const { code, stderr } = await run("umount", [image.mountpoint], { mayFail: true });
-    if (code !== 0) throw new NydusError("busy", `Cannot unmount "${image.mountpoint}": ${stderr.trim()}`);
     this.#mounted.delete(id);
+    if (!isMounted(image)) return;
+    const { code, stderr } = await run("umount", [image.mountpoint], { mayFail: true });
+    if (code === 0) return;
+    this.#mounted.set(id, image);
+    throw new NydusError("busy", `Cannot unmount "${image.mountpoint}": ${stderr.trim()}`);
+  }
+
+  /** As a serving process that was killed: what it mounted stays, and nobody knows it. */
+  forget(): void {
+    this.#mounted.clear();
   }
 
   async list(): Promise<readonly MountedImage[]> {
-    return [...this.#mounted.values()];
+    return [...this.#mounted.values()].map((image) =>
+      isMounted(image) ? image : { ...image, state: "broken" },
+    );
   }
 
   async cacheUsage(blobId: string): Promise<number> {
@@ -67,4 +84,8 @@ export class TestMounter implements Mounter {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const id of [...this.#mounted.keys()]) await this.umount(id);
   }
+}
+
+function isMounted({ mountpoint }: MountedImage): boolean {
+  return mountsUnder(mountpoint).length > 0;
 }

@@ -1,0 +1,222 @@
+/**
+ * Configuration files of nydus-snapshotter (TOML) and nydusd (JSON), read as they are, so that a node can switch over:
+ * each key either becomes a setting of ours, or needs none here, or is named in a warning. One table for each format.
+ *
+ * @module
+ */
+
+/** Our flags' names and their values. */
+type Settings = Readonly<Record<string, string | boolean>>;
+
+export interface ForeignConfig {
+  readonly settings: Settings;
+  /** What the file asks for and will not get, a sentence each. */
+  readonly warnings: readonly string[];
+}
+
+interface Outcome {
+  readonly settings?: Settings;
+  readonly warning?: string;
+}
+
+/** What a key means here. */
+type Rule = (value: unknown) => Outcome;
+
+/** Means the same without being said: how we are built, or how we do it anyway. */
+const needless: Rule = () => ({});
+
+const as =
+  (flag: string): Rule =>
+  (value) =>
+    typeof value === "string"
+      ? value === ""
+        ? {}
+        : { settings: { [flag]: value } }
+      : { warning: "is not a text" };
+
+/** Harmless with these values; otherwise something is asked for that does not exist here. */
+const unless =
+  (harmless: readonly unknown[], warning: string): Rule =>
+  (value) =>
+    harmless.includes(value) ? {} : { warning };
+
+const switchedOn =
+  (flag: string): Rule =>
+  (value) =>
+    value === true ? { settings: { [flag]: true } } : {};
+
+const OFF = [false, "", 0, undefined];
+
+/** nydus-snapshotter's and nydusd's levels that have other names, or none. */
+const LEVELS: Readonly<Record<string, string>> = {
+  trace: "debug",
+  debug: "debug",
+  info: "info",
+  warn: "warn",
+  warning: "warn",
+  error: "error",
+  fatal: "error",
+  panic: "error",
+};
+
+const level: Rule = (value) => {
+  const known = typeof value === "string" ? LEVELS[value.toLowerCase()] : undefined;
+  return known === undefined ? { warning: "is no log level" } : { settings: { "log-level": known } };
+};
+
+const LAYOUT = "is not supported: containers get overlays that every runtime can mount";
+const KEYCHAIN = "is not supported yet: credentials come from docker's configuration";
+
+const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
+  version: unless([1], "is not 1"),
+  root: as("root"),
+  address: as("address"),
+  uid: unless([0], "is not supported: the socket is root's"),
+  gid: unless([0], "is not supported: the socket is root's"),
+  // One process serves the mounts of a node, whatever the mode.
+  daemon_mode: unless(
+    ["multiple", "dedicated", "shared"],
+    "is not supported: images are mounted on the host",
+  ),
+  cleanup_on_close: unless(OFF, "is not supported: mounts of running containers stay"),
+  "system.enable": unless(OFF, "is not supported: the status endpoint answers instead"),
+  "system.address": needless,
+  "system.uid": needless,
+  "system.gid": needless,
+  "system.debug.daemon_cpu_profile_duration_secs": needless,
+  "system.debug.pprof_address": unless(OFF, "is not supported"),
+  "daemon.nydusd_path": needless,
+  "daemon.nydusd_config": needless, // a file, read beside this one
+  "daemon.nydusimage_path": needless,
+  "daemon.recover_policy": unless(["restart", "failover"], "is not supported: mounts are always recovered"),
+  "daemon.fs_driver": unless(["fusedev"], "is not supported: the best driver for this kernel is used"),
+  "daemon.threads_number": needless,
+  "daemon.log_rotation_size": needless,
+  "daemon.failover_policy": unless(["resend"], "is not supported: what was not answered is sent again"),
+  "cgroup.enable": unless(OFF, "is not supported: set limits in the systemd unit"),
+  "cgroup.memory_limit": needless,
+  "log.level": level,
+  "log.log_to_stdout": needless, // systemd's journal has it either way
+  "log.dir": unless(OFF, "is not supported: the journal keeps the log"),
+  "log.log_rotation_max_size": needless,
+  "log.log_rotation_max_backups": needless,
+  "log.log_rotation_max_age": needless,
+  "log.log_rotation_local_time": needless,
+  "log.log_rotation_compress": needless,
+  "metrics.address": as("status"),
+  "metrics.hung_io_interval": needless,
+  "metrics.collect_interval": needless,
+  "remote.convert_vpc_registry": unless(OFF, "is not supported"),
+  "remote.skip_ssl_verify": switchedOn("insecure"),
+  "remote.mirrors_config.dir": unless(OFF, "is not supported yet: mirrors are not used"),
+  "remote.mirrors_config.health_check_interval": needless,
+  "remote.mirrors_config.failure_limit": needless,
+  "remote.mirrors_config.ping_url": needless,
+  "remote.auth.enable_kubeconfig_keychain": unless(OFF, KEYCHAIN),
+  "remote.auth.kubeconfig_path": needless,
+  "remote.auth.enable_cri_keychain": unless(OFF, KEYCHAIN),
+  "remote.auth.image_service_address": needless,
+  "remote.auth.enable_kubelet_credential_providers": unless(OFF, KEYCHAIN),
+  "remote.auth.credential_provider_config": needless,
+  "remote.auth.credential_provider_bin_dir": needless,
+  "remote.auth.credential_renewal_interval": needless, // tokens are renewed before they expire
+  "snapshot.enable_nydus_overlayfs": unless(OFF, LAYOUT),
+  "snapshot.nydus_overlayfs_path": needless,
+  "snapshot.enable_kata_volume": unless(OFF, LAYOUT),
+  "snapshot.sync_remove": needless, // always
+  "snapshot.enable_overlayfs_volatile": unless(OFF, "is not supported: ask for it with a snapshot's label"),
+  "cache_manager.disable": unless(OFF, "is not supported: cached data of removed images goes"),
+  "cache_manager.gc_period": needless,
+  "cache_manager.cache_dir": as("cache-dir"),
+  "image.public_key_file": needless,
+  "image.validate_signature": unless(OFF, "is NOT done: images are not checked against signatures"),
+  "experimental.enable_stargz": unless(OFF, "is not supported"),
+  "experimental.enable_referrer_detect": unless(OFF, "is not supported yet"),
+  "experimental.enable_index_detect": unless(OFF, "is not supported yet"),
+  "experimental.enable_backend_source": unless(OFF, "is not supported"),
+  "experimental.tarfs.enable_tarfs": unless(OFF, "is not supported"),
+  "experimental.tarfs.mount_tarfs_on_host": needless,
+  "experimental.tarfs.tarfs_hint": needless,
+  "experimental.tarfs.max_concurrent_proc": needless,
+  "experimental.tarfs.export_mode": needless,
+};
+
+const SECRET = "is not used: credentials do not belong into this file";
+
+const NYDUSD_RULES: Readonly<Record<string, Rule>> = {
+  "device.backend.type": unless(["registry"], "is not supported: blobs come from the image's registry"),
+  "device.backend.config.scheme": (value) => (value === "http" ? { settings: { "plain-http": true } } : {}),
+  "device.backend.config.skip_verify": switchedOn("insecure"),
+  // The image's own reference says where it is.
+  "device.backend.config.host": needless,
+  "device.backend.config.repo": needless,
+  "device.backend.config.auth": unless(OFF, SECRET),
+  "device.backend.config.registry_token": unless(OFF, SECRET),
+  "device.backend.config.timeout": needless,
+  "device.backend.config.connect_timeout": needless,
+  "device.backend.config.retry_limit": needless,
+  "device.backend.config.blob_url_scheme": unless(OFF, "is not supported"),
+  "device.backend.config.blob_redirected_host": unless(OFF, "is not supported"),
+  "device.cache.type": unless(
+    ["blobcache", "filecache"],
+    "is not supported: chunks are always kept in files",
+  ),
+  "device.cache.compressed": needless,
+  "device.cache.validate": needless, // every chunk, always
+  "device.cache.config.work_dir": as("cache-dir"),
+  "device.cache.config.disable_indexed_map": needless,
+  mode: needless,
+  digest_validate: needless,
+  iostats_files: needless,
+  enable_xattr: unless([true], "is not supported: extended attributes are part of the image"),
+  access_pattern: needless,
+  latest_read_files: needless,
+  amplify_io: needless,
+  "fs_prefetch.enable": unless(OFF, "is not supported yet: nothing is fetched ahead of its readers"),
+  "fs_prefetch.threads_count": needless,
+  "fs_prefetch.merging_size": needless,
+  "fs_prefetch.bandwidth_rate": needless,
+  "fs_prefetch.bandwidth_limit": needless,
+  "fs_prefetch.prefetch_all": needless,
+  "fs_prefetch.stream_prefetch": needless,
+};
+
+/** nydus-snapshotter's file says its version; none of ours does. */
+export function isNydusSnapshotterConfig(parsed: object): boolean {
+  return "version" in parsed;
+}
+
+export function readNydusSnapshotterConfig(parsed: object): ForeignConfig {
+  return applied(SNAPSHOTTER_RULES, parsed);
+}
+
+/** Where the same file says that nydusd's is. */
+export function nydusdConfigPath(parsed: object): string | undefined {
+  const path = leaves(parsed).find(([key]) => key === "daemon.nydusd_config")?.[1];
+  return typeof path === "string" && path !== "" ? path : undefined;
+}
+
+export function readNydusdConfig(parsed: object): ForeignConfig {
+  return applied(NYDUSD_RULES, parsed);
+}
+
+function applied(rules: Readonly<Record<string, Rule>>, parsed: object): ForeignConfig {
+  const outcomes = leaves(parsed).map(([key, value]) => {
+    const rule = Object.hasOwn(rules, key) ? rules[key] : undefined;
+    const { settings = {}, warning } = rule?.(value) ?? { warning: "is not known" };
+    return { settings, warnings: warning === undefined ? [] : [`"${key}" ${warning}`] };
+  });
+  return {
+    settings: Object.assign({}, ...outcomes.map(({ settings }) => settings)),
+    warnings: outcomes.flatMap(({ warnings }) => warnings),
+  };
+}
+
+/** Every value that is no table, by the dotted path to it. */
+function leaves(table: object, prefix = ""): (readonly [key: string, value: unknown])[] {
+  return Object.entries(table).flatMap(([key, value]: [string, unknown]) =>
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? leaves(value, `${prefix}${key}.`)
+      : [[`${prefix}${key}`, value] as const],
+  );
+}
