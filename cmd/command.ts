@@ -92,7 +92,9 @@ export class Arguments {
   }
 
   /** Bytes: 4096, 64K, 1M, 2GiB, 0x100000. */
-  size(name: string, fallback: number): number {
+  size(name: string): number | undefined;
+  size(name: string, fallback: number): number;
+  size(name: string, fallback?: number): number | undefined {
     const value = this.string(name);
     return value === undefined ? fallback : parseSize(value, `--${name}`);
   }

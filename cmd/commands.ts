@@ -3,21 +3,25 @@ import { check } from "./check.ts";
 import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
 import { mount } from "./mount.ts";
+import { mountKeeper } from "./mount-keeper.ts";
 import { mountServer } from "./mount-server.ts";
 import { pull } from "./pull.ts";
 import { registryServe } from "./registry-serve.ts";
 import { snapshotterServe } from "./snapshotter-serve.ts";
 import { status } from "./status.ts";
 import { umount } from "./umount.ts";
+import { unpack } from "./unpack.ts";
 
 export const COMMANDS: readonly Command[] = [
   convert,
   pull,
   mount,
   umount,
+  unpack,
   check,
   snapshotterServe,
   status,
   registryServe,
   mountServer,
+  mountKeeper,
 ];

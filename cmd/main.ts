@@ -5,6 +5,7 @@
  */
 import { MEANINGS, NydusError, toNydusError } from "../lib/base/error.ts";
 import { createLogger, type Level } from "../lib/base/log.ts";
+import { nameProcess } from "../lib/base/self.ts";
 import type { Command, Context } from "./command.ts";
 import { helpText, parseCommandLine, SilentExit } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
@@ -69,6 +70,7 @@ async function main(argv: readonly string[]): Promise<number> {
     print(helpText(found.command));
     return 0;
   }
+  nameProcess();
   const args = parseCommandLine(found.command, found.rest);
   const level = (process.env.NYDUS_LOG ?? "warn") as Level;
   const context: Context = {

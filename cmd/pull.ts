@@ -11,6 +11,7 @@ import { parsePlatform } from "../lib/oci/platform.ts";
 import { type PullReport, pullImage, pullReference } from "../lib/snapshot/pull.ts";
 import type { Arguments, Command, Context } from "./command.ts";
 import { formatBytes } from "./progress.ts";
+import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
 
 const DEFAULT_SNAPSHOTTER = "nydus";
 
@@ -37,8 +38,7 @@ export const pull: Command = {
       help: `as containerd's config.toml names it (CONTAINERD_SNAPSHOTTER, ${DEFAULT_SNAPSHOTTER})`,
     },
     platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
-    "plain-http": { type: "boolean", help: "talk http to the registry (loopback needs no flag)" },
-    insecure: { type: "boolean", help: "do not check the registry's certificate" },
+    ...REGISTRY_FLAGS,
     json: { type: "boolean", help: "say what was pulled as JSON" },
   },
   examples: [
@@ -58,7 +58,7 @@ export const pull: Command = {
 async function pullIntoContainerd(args: Arguments, context: Context): Promise<PullReport> {
   const { env, log, signal } = context;
   const reference = pullReference(args.operand(0));
-  const access = { plainHttp: args.boolean("plain-http"), insecure: args.boolean("insecure"), signal };
+  const access = { ...registryAccess(args), signal };
   const platform = args.string("platform");
   await using client = new ContainerdClient({
     address: args.string("containerd-address") ?? env.CONTAINERD_ADDRESS ?? DEFAULT_ADDRESS,
@@ -81,7 +81,7 @@ async function pullIntoContainerd(args: Arguments, context: Context): Promise<Pu
 /** As it is: the whole index, or with `--platform` one image of it. */
 async function copyTo(target: string, args: Arguments, context: Context): Promise<void> {
   const { signal, print } = context;
-  const access = { plainHttp: args.boolean("plain-http"), insecure: args.boolean("insecure"), signal };
+  const access = { ...registryAccess(args), signal };
   const source = await openStore(args.operand(0), access);
   await using from = source.store;
   const { store, reference } = await openStore(target, { ...access, create: true });

@@ -4,8 +4,9 @@
  * @module
  */
 import { NydusError } from "../lib/base/error.ts";
+import type { CacheStatus } from "../lib/blob/cache-status.ts";
 import type { MountStatus } from "../lib/mount/mount-request.ts";
-import { DEFAULT_RUN_ROOT, findMounts } from "../lib/mount/run-directory.ts";
+import { DEFAULT_RUN_ROOT, findCaches, findMounts } from "../lib/mount/run-directory.ts";
 import type { SnapshotStatus } from "../lib/status/source.ts";
 import type { Arguments, Command } from "./command.ts";
 import { formatBytes } from "./progress.ts";
@@ -29,12 +30,16 @@ export const status: Command = {
     if (args.boolean("json")) return print(JSON.stringify(report, undefined, 2));
     if (report.mounts.length === 0) print("nothing is mounted");
     for (const mount of report.mounts) for (const line of described(mount)) print(line);
-    if (report.snapshots !== undefined) for (const line of counted(report.snapshots)) print(line);
+    for (const line of report.caches.flatMap(stored)) print(line);
+    if (report.snapshots !== undefined)
+      for (const line of [...failed(report.snapshots), ...counted(report.snapshots)]) print(line);
   },
 };
 
 interface Report {
   readonly mounts: readonly MountStatus[];
+  /** One a process that serves mounts; processes may share a directory. */
+  readonly caches: readonly CacheStatus[];
   /** Where a snapshotter answers. */
   readonly snapshots?: readonly SnapshotStatus[];
 }
@@ -42,8 +47,9 @@ interface Report {
 async function collect(args: Arguments): Promise<Report> {
   const address = args.string("address");
   if (address !== undefined) return await ask(address);
-  const found = await findMounts(args.string("run-dir") ?? DEFAULT_RUN_ROOT);
-  return { mounts: found.map(({ status }) => status) };
+  const runRoot = args.string("run-dir") ?? DEFAULT_RUN_ROOT;
+  const [found, caches] = await Promise.all([findMounts(runRoot), findCaches(runRoot)]);
+  return { mounts: found.map(({ status }) => status), caches };
 }
 
 async function ask(address: string): Promise<Report> {
@@ -52,10 +58,11 @@ async function ask(address: string): Promise<Report> {
   const get = (path: string): Promise<Response> =>
     fetch(`${url}/api/v1/${path}`, unix ? { unix: address.slice("unix:".length) } : {});
   try {
-    const [mounts, snapshots] = await Promise.all([get("mounts"), get("snapshots")]);
+    const [mounts, caches, snapshots] = await Promise.all([get("mounts"), get("caches"), get("snapshots")]);
     if (!mounts.ok) throw new Error(`it answers ${mounts.status}`);
     return {
       mounts: (await mounts.json()) as readonly MountStatus[],
+      caches: caches.ok ? ((await caches.json()) as readonly CacheStatus[]) : [],
       ...(snapshots.ok ? { snapshots: (await snapshots.json()) as readonly SnapshotStatus[] } : {}),
     };
   } catch (cause) {
@@ -63,6 +70,28 @@ async function ask(address: string): Promise<Report> {
       cause instanceof Error && cause.message.startsWith("it answers") ? cause.message : "nobody answers";
     throw new NydusError("unavailable", `Cannot read status from "${address}": ${state}`, { cause });
   }
+}
+
+function stored(cache: CacheStatus): string[] {
+  const quota = cache.limit === undefined ? "" : ` of at most ${formatBytes(cache.limit)}`;
+  const evicted = cache.evictedBytes === 0 ? "" : `, ${formatBytes(cache.evictedBytes)} evicted`;
+  return [
+    `cache ${cache.directory}: ${formatBytes(cache.bytes)}${quota}${evicted}`,
+    ...(cache.damagedChunks > 0 ? [`  damaged  ${cache.damagedChunks} chunks, fetched again`] : []),
+    ...(cache.trouble === undefined ? [] : [`  trouble  ${cache.trouble}`]),
+  ];
+}
+
+function failed(snapshots: readonly SnapshotStatus[]): string[] {
+  return snapshots.flatMap(({ name, reference, failure }) =>
+    failure === undefined
+      ? []
+      : [
+          `NOT MOUNTED ${reference ?? name}`,
+          `  since    ${failure.since}, tried again all the time`,
+          `  trouble  ${failure.error}`,
+        ],
+  );
 }
 
 /** One line for each namespace. */

@@ -4,12 +4,13 @@
  *     GET /healthz            "ok"
  *     GET /metrics            Prometheus' text format
  *     GET /api/v1/mounts      [MountStatus]
+ *     GET /api/v1/caches      [CacheStatus], one a process that serves mounts
  *     GET /api/v1/snapshots   [SnapshotStatus]; 404 where no snapshotter runs
  *
  * @module
  */
 import { Hono } from "hono";
-import { mountMetrics, operationMetrics, snapshotMetrics } from "./metrics.ts";
+import { cacheMetrics, mountMetrics, operationMetrics, snapshotMetrics } from "./metrics.ts";
 import type { StatusSource } from "./source.ts";
 
 const PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8";
@@ -18,6 +19,7 @@ export function statusApp(source: StatusSource): Hono {
   const app = new Hono();
   app.get("/healthz", (context) => context.text("ok\n"));
   app.get("/api/v1/mounts", async (context) => context.json(await source.mounts()));
+  app.get("/api/v1/caches", async (context) => context.json((await source.caches?.()) ?? []));
   app.get("/api/v1/snapshots", async (context) => {
     if (source.snapshots === undefined) return context.json({ message: "no snapshotter runs here" }, 404);
     return context.json(await source.snapshots());
@@ -25,6 +27,7 @@ export function statusApp(source: StatusSource): Hono {
   app.get("/metrics", async (context) => {
     const parts = [
       mountMetrics(await source.mounts()),
+      source.caches === undefined ? "" : cacheMetrics(await source.caches()),
       source.snapshots === undefined ? "" : snapshotMetrics(await source.snapshots()),
       source.operations === undefined ? "" : operationMetrics(source.operations()),
     ];

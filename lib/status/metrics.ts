@@ -10,16 +10,24 @@
  *     nydus_mount_uncached_chunks_total chunks that could not be written to the cache
  *     nydus_mount_cache_hits_total      kernel reads answered from the cache
  *     nydus_mount_cache_misses_total    kernel reads that had to wait for data
+ * Of a cache (label `directory`):
+ *     nydus_cache_bytes                 data on disk
+ *     nydus_cache_limit_bytes           the quota, where there is one
+ *     nydus_cache_evicted_bytes_total   data that left to keep the quota
+ *     nydus_cache_checked_chunks_total  chunks read back and compared with their digest
+ *     nydus_cache_damaged_chunks_total  those of them that did not match
  * Of the process:
  *     nydus_mounts{driver,state}        mounted images
  * Of a snapshotter:
  *     nydus_snapshots{kind,layer}       snapshots it knows
+ *     nydus_failed_images               images that containers need and that cannot be mounted at the moment
  *     nydus_snapshotter_operation_seconds{operation,code}
  *                                       histogram of calls; code is "ok" or what failed, where "exists" and
  *                                       "not_found" are ordinary answers
  *
  * @module
  */
+import type { CacheStatus } from "../blob/cache-status.ts";
 import type { MountStatus } from "../mount/mount-request.ts";
 import { BUCKETS, type OperationStatus } from "./operations.ts";
 import type { SnapshotStatus } from "./source.ts";
@@ -74,12 +82,38 @@ export function mountMetrics(mounts: readonly MountStatus[]): string {
   return [...families, family("nydus_mounts", "gauge", "Mounted images.", counted)].join("");
 }
 
+const CACHE_FAMILIES: readonly (readonly [string, "gauge" | "counter", keyof CacheStatus, string])[] = [
+  ["nydus_cache_bytes", "gauge", "bytes", "Data on disk."],
+  ["nydus_cache_limit_bytes", "gauge", "limit", "Quota of the cache."],
+  ["nydus_cache_evicted_bytes_total", "counter", "evictedBytes", "Data that left to keep the quota."],
+  ["nydus_cache_checked_chunks_total", "counter", "checkedChunks", "Chunks read back."],
+  ["nydus_cache_damaged_chunks_total", "counter", "damagedChunks", "Chunks found damaged on disk."],
+];
+
+export function cacheMetrics(caches: readonly CacheStatus[]): string {
+  const families = CACHE_FAMILIES.map(([name, type, field, help]) => {
+    const having = caches.filter((cache) => cache[field] !== undefined);
+    const samples = having.map((cache) => ({
+      labels: { directory: cache.directory },
+      value: Number(cache[field]),
+    }));
+    return family(name, type, help, samples);
+  });
+  return families.join("");
+}
+
 export function snapshotMetrics(snapshots: readonly SnapshotStatus[]): string {
   const counted = countBy(snapshots, ({ kind, layer }) => `${kind} ${layer}`).map(([key, value]) => {
     const [kind = "", layer = ""] = key.split(" ");
     return { labels: { kind, layer }, value };
   });
-  return family("nydus_snapshots", "gauge", "Snapshots known to the snapshotter.", counted);
+  const failed = snapshots.filter(({ failure }) => failure !== undefined).length;
+  return [
+    family("nydus_snapshots", "gauge", "Snapshots known to the snapshotter.", counted),
+    family("nydus_failed_images", "gauge", "Images that containers need and that cannot be mounted.", [
+      { labels: {}, value: failed },
+    ]),
+  ].join("");
 }
 
 export function operationMetrics(operations: readonly OperationStatus[]): string {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { CacheStatus } from "../blob/cache-status.ts";
 import type { MountStatus } from "../mount/mount-request.ts";
 import type { OperationStatus } from "./operations.ts";
 
@@ -16,6 +17,8 @@ export interface SnapshotStatus {
   readonly layer: string;
   /** Of a bootstrap layer: its image, once known. */
   readonly reference?: string;
+  /** Of a bootstrap layer: why its image, which containers need, is not mounted. It is tried again all the time. */
+  readonly failure?: { readonly error: string; readonly since: string };
   /** Directory of its files, for whoever looks at the node. */
   readonly id: number;
   readonly createdAt: string;
@@ -23,6 +26,7 @@ export interface SnapshotStatus {
 
 export interface StatusSource {
   mounts(): Promise<readonly MountStatus[]>;
+  caches?(): Promise<readonly CacheStatus[]>;
   snapshots?(): Promise<readonly SnapshotStatus[]>;
   operations?(): readonly OperationStatus[];
 }

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import type { CacheStatus } from "../blob/cache-status.ts";
 import type { MountStatus } from "../mount/mount-request.ts";
 import { statusApp } from "./app.ts";
 import { OperationRecorder } from "./operations.ts";
@@ -28,6 +29,14 @@ const mount: MountStatus = {
   hits: 5,
   misses: 1,
 };
+const cache: CacheStatus = {
+  directory: "/c",
+  bytes: 900,
+  limit: 1000,
+  evictedBytes: 7,
+  checkedChunks: 5,
+  damagedChunks: 1,
+};
 const source = { mounts: () => Promise.resolve([mount]) };
 
 test("statusApp() answers health, mounts and metrics", async () => {
@@ -38,6 +47,18 @@ test("statusApp() answers health, mounts and metrics", async () => {
   const labels = '{mountpoint="/mnt/\\"odd\\"",reference="host/app:1",driver="erofs"}';
   expect(metrics).toContain(`nydus_mount_fetched_bytes_total${labels} 10\n`);
   expect(metrics).toContain('nydus_mounts{driver="erofs",state="mounted"} 1\n');
+});
+
+test("statusApp() shows how full caches are, and leaves out a quota that is none", async () => {
+  const { limit: _, ...unlimited } = cache;
+  const caches = [cache, { ...unlimited, directory: "/d" }];
+  const app = statusApp({ ...source, caches: () => Promise.resolve(caches) });
+  expect(await (await app.request("/api/v1/caches")).json()).toEqual(caches);
+  const metrics = await (await app.request("/metrics")).text();
+  expect(metrics).toContain('nydus_cache_bytes{directory="/c"} 900\n');
+  expect(metrics).toContain('nydus_cache_limit_bytes{directory="/c"} 1000\n');
+  expect(metrics).not.toContain('nydus_cache_limit_bytes{directory="/d"}');
+  expect(await (await statusApp(source).request("/api/v1/caches")).json()).toEqual([]);
 });
 
 test("statusApp() counts snapshots and times calls of a snapshotter", async () => {
@@ -56,7 +77,8 @@ test("statusApp() counts snapshots and times calls of a snapshotter", async () =
   };
   const app = statusApp({
     ...source,
-    snapshots: () => Promise.resolve([snapshot, { ...snapshot, name: "b" }]),
+    snapshots: () =>
+      Promise.resolve([snapshot, { ...snapshot, name: "b", failure: { error: "gone", since: "2026" } }]),
     operations: () => recorder.list(),
   });
   expect(await (await app.request("/api/v1/snapshots")).json()).toMatchObject([{ name: "a" }, { name: "b" }]);
@@ -65,6 +87,7 @@ test("statusApp() counts snapshots and times calls of a snapshotter", async () =
   expect(metrics).toEqual(
     expect.arrayContaining([
       'nydus_snapshots{kind="committed",layer="nydus-data"} 2',
+      "nydus_failed_images 1",
       `# TYPE ${name} histogram`,
       `${name}_bucket{operation="prepare",code="ok",le="0.001"} 0`,
       `${name}_bucket{operation="prepare",code="ok",le="0.005"} 1`,

@@ -90,10 +90,15 @@ export class Workspace implements AsyncDisposable {
     const found: number[] = [];
     for (const pid of await readdir("/proc")) {
       if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
-      const words = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
+      const words = await this.commandOf(Number(pid));
       if (words.some((word) => word.includes(this.directory))) found.push(Number(pid));
     }
     return found;
+  }
+
+  /** A process's words; none when it has ended. */
+  async commandOf(pid: number): Promise<string[]> {
+    return (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
   }
 
   mounts(): string[] {
