@@ -15,6 +15,7 @@ import {
   readFile,
   rename,
   rm,
+  truncate,
   writeFile,
 } from "node:fs/promises";
 import { join } from "node:path";
@@ -203,6 +204,8 @@ export function testSnapshotter(name: string, open: () => Promise<AnySnapshotter
         expect(all.updated).toBeGreaterThanOrEqual(old.created);
         const some = await snapshotter.update(name, { l1: "updated", l4: "v4" }, ["labels.l1", "labels.l2"]);
         expect(some.labels).toEqual({ ...KEEP, l1: "updated", l3: "v3" });
+        const dotted = await snapshotter.update(name, { "a.b/c.d": "x" }, ["labels.a.b/c.d"]);
+        expect(dotted.labels).toEqual({ ...some.labels, "a.b/c.d": "x" });
         const whole = await snapshotter.update(name, { ...KEEP, l4: "v4" }, ["labels"]);
         expect(whole.labels).toEqual({ ...KEEP, l4: "v4" });
         expect(await snapshotter.stat(name)).toEqual(whole);
@@ -429,6 +432,20 @@ export function testSnapshotter(name: string, open: () => Promise<AnySnapshotter
       await expect(snapshotter.usage("missing")).rejects.toMatchObject({ code: "not_found" });
     });
 
+    test("Usage: a file with two names counts once, a hole not at all", async () => {
+      const key = fresh("active");
+      await mounted(work, await snapshotter.prepare(key, "", KEEP), async (at) => {
+        await file(`${at}/one`, "x".repeat(1 << 20));
+        await link(`${at}/one`, `${at}/two`);
+        await file(`${at}/hole`, "");
+        await truncate(`${at}/hole`, 1 << 30);
+      });
+      const { size, inodes } = await snapshotter.usage(key);
+      expect(inodes).toBe(3);
+      expect(size).toBeGreaterThanOrEqual(1 << 20);
+      expect(size).toBeLessThan(2 << 20);
+    });
+
     test("Mounts: the same answer again", async () => {
       const parent = await layer(await layer(""));
       const [active, view] = [fresh("active"), fresh("view")];
@@ -447,6 +464,47 @@ export function testSnapshotter(name: string, open: () => Promise<AnySnapshotter
         ...Array.from({ length: 5 }, () => snapshotter.prepare(key, parent, KEEP)),
       ]);
       expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(21);
+    });
+
+    test("Clients: sixteen at once, whole lives of snapshots; the end is as if one had worked", async () => {
+      const parent = await layer("", (at) => file(`${at}/a`, "a"));
+      const before = (await snapshotter.list([])).length;
+      const live = async (): Promise<void> => {
+        for (let round = 0; round < 3; round++) {
+          const [key, committed, view] = [fresh("active"), fresh("committed"), fresh("view")];
+          await snapshotter.prepare(key, parent, KEEP);
+          await snapshotter.commit(committed, key, { ...KEEP, l: key });
+          await Promise.all([snapshotter.view(view, committed, KEEP), snapshotter.usage(committed)]);
+          expect(await snapshotter.stat(committed)).toMatchObject({ parent, labels: { l: key } });
+          await snapshotter.remove(view);
+          await snapshotter.remove(committed);
+        }
+      };
+      await Promise.all(Array.from({ length: 16 }, live));
+      expect(await snapshotter.list([])).toHaveLength(before);
+    });
+
+    test("Races: one of many commits to a name wins, and a parent stays while something is built on it", async () => {
+      const name = fresh("wanted");
+      const keys = Array.from({ length: 8 }, () => fresh("active"));
+      for (const key of keys) await snapshotter.prepare(key, "", { ...KEEP, l: key });
+      const commits = keys.map(async (key) => {
+        await snapshotter.commit(name, key, { ...KEEP, l: key });
+        return key;
+      });
+      const won = (await Promise.allSettled(commits)).flatMap((end) =>
+        end.status === "fulfilled" ? [end.value] : [],
+      );
+      expect(won).toHaveLength(1);
+      expect((await snapshotter.stat(name)).labels.l).toBe(won[0]);
+      const child = fresh("child");
+      const [removed, prepared] = await Promise.allSettled([
+        snapshotter.remove(name),
+        snapshotter.prepare(child, name, KEEP),
+      ]);
+      // Either order is right; both at once would leave a child without its parent.
+      expect([removed.status, prepared.status].sort()).toEqual(["fulfilled", "rejected"]);
+      if (prepared.status === "fulfilled") expect((await snapshotter.stat(child)).parent).toBe(name);
     });
 
     test("Retries: what was done already is said to be, and stays as it was", async () => {
