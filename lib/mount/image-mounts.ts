@@ -8,7 +8,7 @@
 import { mkdirSync, rmdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { close } from "../../ffi/libc.ts";
-import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
@@ -16,19 +16,15 @@ import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
 import type { Fetcher } from "../content/content.ts";
 import { DEFAULT_READ_TIMEOUT } from "../registry/access.ts";
 import { type CheckedBootstrap, openChecked } from "./checked-bootstrap.ts";
-import { mountErofs, unmount } from "./erofs.ts";
-import { erofsImage } from "./erofs-image.ts";
+import { type DrivenImage, Drivers } from "./drivers.ts";
+import { unmount } from "./erofs.ts";
 import { COUNTER } from "./fuse-messages.ts";
-import { FuseSession, type FuseSessionOptions } from "./fuse-session.ts";
-import { ImageBlobs } from "./image-blobs.ts";
+import { ImageBlobs, type ServedBlob } from "./image-blobs.ts";
 import type { ImageSource, MountRequest, MountStatus } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
 import { mountOverlay } from "./overlay.ts";
 import { loadState, type SavedMount, saveState } from "./saved-state.ts";
 import { Traces } from "./traces.ts";
-
-/** Threads that answer one FUSE file system. Two keep both of a small node's cores reading. */
-const THREADS = 2;
 
 export type FetcherOf = (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>>;
 
@@ -42,16 +38,12 @@ export interface ImageMountsOptions {
   readonly log: Logger;
 }
 
-interface MountedImage {
+interface MountedImage extends DrivenImage {
   readonly request: MountRequest;
   readonly blobs: ImageBlobs;
   readonly fetcher: Fetcher & Partial<AsyncDisposable>;
-  readonly driver: "erofs" | "fuse";
-  readonly driverReason: string;
   /** Where the image itself is mounted: the mountpoint, or below an overlay. */
   readonly imageDirectory: string;
-  /** The whole file system in user space, for driver `fuse`. */
-  readonly session: FuseSession | undefined;
 }
 
 /** An image on its way to being mounted. */
@@ -66,7 +58,7 @@ export class ImageMounts implements AsyncDisposable {
   readonly #mounted = new Map<string, MountedImage>();
   /** One mount or unmount at a time for an id, in the order of the calls. */
   readonly #turns = new Turns<string>();
-  #devices: FuseSession | undefined;
+  readonly #drivers: Drivers;
   #nextNumber = 0;
 
   constructor(options: ImageMountsOptions) {
@@ -75,6 +67,7 @@ export class ImageMounts implements AsyncDisposable {
     mkdirSync(options.cacheDirectory, { recursive: true, mode: 0o700 });
     this.#cache = new BlobCache(options.cacheDirectory, { limit: options.cacheSize });
     this.#traces = new Traces(options.cacheDirectory, options.log);
+    this.#drivers = new Drivers({ ...options, nextNumber: () => this.#nextNumber++ });
   }
 
   async mount(request: MountRequest): Promise<MountStatus> {
@@ -122,7 +115,10 @@ export class ImageMounts implements AsyncDisposable {
   /** Descriptors that keep the file systems alive when this process is killed, by what they are for. */
   get sessions(): ReadonlyMap<string, number> {
     const found = new Map<string, number>();
-    for (const session of [this.#devices, ...[...this.#mounted.values()].map((image) => image.session)])
+    for (const session of [
+      this.#drivers.devices,
+      ...[...this.#mounted.values()].map((image) => image.session),
+    ])
       if (session !== undefined) found.set(session.name, session.descriptor);
     return found;
   }
@@ -144,7 +140,7 @@ export class ImageMounts implements AsyncDisposable {
     }
     const { devices = "" } = state;
     const fd = descriptors.get(devices);
-    if (fd !== undefined) this.#devices = FuseSession.adopt(fd, this.#deviceOptions(devices));
+    if (fd !== undefined) this.#drivers.adoptDevices(devices, fd, this.#served);
     // Open but not served, a file system would make its readers wait for ever.
     const served = this.sessions;
     for (const [name, unused] of descriptors) if (!served.has(name)) close(unused);
@@ -160,9 +156,16 @@ export class ImageMounts implements AsyncDisposable {
     const { blobs, fetcher } = await this.#open(request, (blob) => devices[blob] ?? this.#nextNumber++);
     const session =
       saved.driver === "fuse"
-        ? FuseSession.adopt(fd, this.#imageOptions(name, request, blobs, saved.imageDirectory))
+        ? this.#drivers.adoptImage(name, fd, request, blobs, saved.imageDirectory)
         : undefined;
     return { request, ...rest, blobs, fetcher, session };
+  }
+
+  /** Blobs that the directory of blob files shows. */
+  get #served(): ServedBlob[] {
+    return [...this.#mounted.values()].flatMap(({ driver, blobs }) =>
+      driver === "erofs" ? blobs.blobs : [],
+    );
   }
 
   #save(): void {
@@ -173,10 +176,11 @@ export class ImageMounts implements AsyncDisposable {
         driverReason,
         imageDirectory,
         devices: blobs.devices.map((device) => device.index),
-        session: (session ?? this.#devices)?.name ?? "",
+        session: (session ?? this.#drivers.devices)?.name ?? "",
       }),
     );
-    const devices = this.#devices === undefined ? {} : { devices: this.#devices.name };
+    const { devices: session } = this.#drivers;
+    const devices = session === undefined ? {} : { devices: session.name };
     saveState(this.#options.runDirectory, { nextNumber: this.#nextNumber, ...devices, mounts });
   }
 
@@ -215,7 +219,7 @@ export class ImageMounts implements AsyncDisposable {
     const imageDirectory =
       request.writable === undefined ? request.mountpoint : this.#hiddenDirectory(request.id);
     const { blobs, fetcher } = opened;
-    const mounted = await this.#mountImage(request, opened, imageDirectory);
+    const mounted = await this.#drivers.mount(request, opened, imageDirectory);
     const image: MountedImage = { request, blobs, fetcher, imageDirectory, ...mounted };
     if (request.writable === undefined) return image;
     try {
@@ -243,106 +247,6 @@ export class ImageMounts implements AsyncDisposable {
     return path;
   }
 
-  async #mountImage(
-    request: MountRequest,
-    opened: OpenedImage,
-    directory: string,
-  ): Promise<Pick<MountedImage, "driver" | "driverReason" | "session">> {
-    const { blobs } = opened;
-    if (request.driver === "fuse") return this.#mountFuse(request, blobs, directory, "asked for");
-    try {
-      await this.#mountErofs(request, opened, directory);
-      const reason = request.driver === "erofs" ? "asked for" : "the kernel mounts EROFS from files";
-      return { driver: "erofs", driverReason: reason, session: undefined };
-    } catch (error) {
-      if (request.driver === "erofs" || !isCode(error, "unsupported")) throw error;
-      this.#options.log.warn(error.message, { driver: "fuse" });
-      return this.#mountFuse(request, blobs, directory, error.message);
-    }
-  }
-
-  async #mountErofs(
-    request: MountRequest,
-    { checked, blobs }: OpenedImage,
-    directory: string,
-  ): Promise<void> {
-    const primary = await erofsImage(request.bootstrap, checked, this.#options.cacheDirectory);
-    const session = this.#deviceSession();
-    for (const blob of blobs.blobs) session.add(blob.device, blob.reader);
-    try {
-      mountErofs({
-        bootstrap: primary.path,
-        devices: primary.blobs.map((id) => join(session.mountpoint, blobs.device(id).name)),
-        mountpoint: directory,
-      });
-    } catch (error) {
-      for (const device of blobs.devices) session.remove(device.index);
-      throw error;
-    }
-  }
-
-  #mountFuse(
-    request: MountRequest,
-    blobs: ImageBlobs,
-    directory: string,
-    driverReason: string,
-  ): Pick<MountedImage, "driver" | "driverReason" | "session"> {
-    const session = FuseSession.mount(this.#imageOptions(this.#sessionName(), request, blobs, directory));
-    return { driver: "fuse", driverReason, session };
-  }
-
-  /** Never used before, like a device's number, so that nobody keeps a dead session in the place of a living one. */
-  #sessionName(): string {
-    return `fuse-${this.#nextNumber++}`;
-  }
-
-  #imageOptions(
-    name: string,
-    request: MountRequest,
-    blobs: ImageBlobs,
-    mountpoint: string,
-  ): FuseSessionOptions {
-    return {
-      name,
-      mountpoint,
-      source: "nydus",
-      bootstrap: request.bootstrap,
-      // Inside one image's session a device's number is its position in the bootstrap.
-      devices: blobs.devices.map((device, index) => ({ ...device, index })),
-      readers: new Map(blobs.blobs.map((blob, index) => [index, blob.reader])),
-      allowOther: true,
-      threads: THREADS,
-      log: this.#options.log,
-    };
-  }
-
-  /** With the devices of all images that are mounted now. */
-  #deviceOptions(name: string): FuseSessionOptions {
-    const served = [...this.#mounted.values()].flatMap(({ driver, blobs }) =>
-      driver === "erofs" ? blobs.blobs : [],
-    );
-    return {
-      name,
-      mountpoint: join(this.#options.runDirectory, "devices"),
-      source: "nydus-blobs",
-      devices: served.map((blob) => blob.device),
-      readers: new Map(served.map((blob) => [blob.device.index, blob.reader])),
-      allowOther: false,
-      threads: THREADS,
-      log: this.#options.log,
-    };
-  }
-
-  /** The directory of blob files, mounted when the first image needs it. */
-  #deviceSession(): FuseSession {
-    if (this.#devices !== undefined) return this.#devices;
-    const options = this.#deviceOptions(this.#sessionName());
-    mkdirSync(options.mountpoint, { recursive: true, mode: 0o700 });
-    unmountAll(options.mountpoint);
-    this.#devices = FuseSession.mount(options);
-    return this.#devices;
-  }
-
   async #umount(mounted: MountedImage, detach: boolean): Promise<void> {
     if (mounted.request.writable !== undefined) unmount(mounted.request.mountpoint, { detach });
     await this.#umountImage(mounted, detach);
@@ -353,10 +257,7 @@ export class ImageMounts implements AsyncDisposable {
   }
 
   async #umountImage(mounted: MountedImage, detach: boolean): Promise<void> {
-    if (mounted.session === undefined) unmount(mounted.imageDirectory, { detach });
-    else await mounted.session.unmount({ force: detach });
-    if (mounted.driver === "erofs")
-      for (const device of mounted.blobs.devices) this.#devices?.remove(device.index);
+    await this.#drivers.umount(mounted, mounted.blobs, mounted.imageDirectory, detach);
     if (mounted.imageDirectory !== mounted.request.mountpoint) rmdirSync(mounted.imageDirectory);
   }
 
@@ -391,8 +292,7 @@ export class ImageMounts implements AsyncDisposable {
         this.#options.log.error(toNydusError(error, `unmount "${id}"`).message),
       );
     }
-    await this.#devices?.unmount({ force: true });
-    this.#devices = undefined;
+    await this.#drivers[Symbol.asyncDispose]();
     this.#cache[Symbol.dispose]();
   }
 }
@@ -400,12 +300,4 @@ export class ImageMounts implements AsyncDisposable {
 /** Milliseconds. */
 function readTimeout(source: ImageSource): number {
   return (source.readTimeout ?? DEFAULT_READ_TIMEOUT) * 1000;
-}
-
-function unmountAll(mountpoint: string): void {
-  for (let guard = 0; mountAt(mountpoint) !== undefined; guard++) {
-    if (guard === 100)
-      throw new NydusError("busy", `Cannot use "${mountpoint}": something keeps being mounted there`);
-    unmount(mountpoint, { detach: true });
-  }
 }
