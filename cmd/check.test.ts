@@ -3,15 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { digestOf } from "../lib/base/digest.ts";
-import { quietLogger } from "../lib/base/log.ts";
-import { silent } from "../lib/base/progress.ts";
 import { OciLayout } from "../lib/content/oci-layout.ts";
 import { loadImage } from "../lib/image/load.ts";
 import { sampleTree } from "../lib/rafs/sample-tree.test-support.ts";
 import { writeBootstrap } from "../lib/rafs/writer.ts";
 import { writeNydusLayout } from "../tests/support/nydus-layout.ts";
 import { check } from "./check.ts";
-import { parseCommandLine } from "./command.ts";
+import { runVerb } from "./command.test-support.ts";
 
 let dir: string;
 beforeAll(() => {
@@ -28,18 +26,7 @@ function sample(damage?: (bytes: Uint8Array) => void): string {
   return path;
 }
 
-async function run(...argv: string[]): Promise<{ lines: string[]; error: unknown }> {
-  const lines: string[] = [];
-  const context = {
-    log: quietLogger,
-    signal: new AbortController().signal,
-    progress: () => silent,
-    print: (line: string) => void lines.push(line),
-    env: {},
-  };
-  const error = await check.run(parseCommandLine(check, argv), context).catch((caught: unknown) => caught);
-  return { lines, error };
-}
+const run = (...argv: string[]) => runVerb(check, argv);
 
 /** The superblock counts the blocks of all devices. */
 const wrongBlocks = (bytes: Uint8Array): void => void bytes.fill(0, 1024 + 36, 1024 + 40);

@@ -2,6 +2,7 @@
 import { check } from "./check.ts";
 import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
+import { inspect } from "./inspect.ts";
 import { mount } from "./mount.ts";
 import { mountKeeper } from "./mount-keeper.ts";
 import { mountServer } from "./mount-server.ts";
@@ -19,6 +20,7 @@ export const COMMANDS: readonly Command[] = [
   umount,
   unpack,
   check,
+  inspect,
   snapshotterServe,
   status,
   registryServe,

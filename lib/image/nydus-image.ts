@@ -113,7 +113,9 @@ export class NydusImage implements AsyncDisposable {
 
   /** The chunks that the image uses of each blob, in the order of `bootstrap.blobs`. */
   async chunkMaps(signal?: AbortSignal): Promise<readonly ChunkMap[]> {
-    const source = { fetcher: this.fetcher, ...(signal === undefined ? {} : { signal }) };
+    // Most maps need no blob, so that nobody has to say where blobs are.
+    const fetcher: Fetcher = { fetch: (...request) => this.fetcher.fetch(...request) };
+    const source = { fetcher, ...(signal === undefined ? {} : { signal }) };
     this.#maps ??= await loadChunkMaps(this.bootstrap, source);
     return this.#maps;
   }

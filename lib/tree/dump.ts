@@ -9,7 +9,7 @@ import { type ByteString, printable } from "../base/byte-string.ts";
 import { type Attributes, type Directory, type Node, sortedEntries } from "./tree.ts";
 
 /** Spaces, backslashes and control characters would break a line's fields. */
-function quoted(name: ByteString): string {
+export function quoted(name: ByteString): string {
   return printable(name).replace(
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is to be shown
     /[\x00-\x20\x7f]/g,
