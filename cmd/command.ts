@@ -98,6 +98,22 @@ export class Arguments {
     const value = this.string(name);
     return value === undefined ? fallback : parseSize(value, `--${name}`);
   }
+
+  /** Milliseconds: 90s, 10m, 24h, 7d. */
+  duration(name: string, fallback: number): number {
+    const value = this.string(name);
+    return value === undefined ? fallback : parseDuration(value, `--${name}`);
+  }
+}
+
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** Milliseconds. */
+export function parseDuration(text: string, what: string): number {
+  const [, count, unit = ""] = /^(\d+)([smhd])$/.exec(text.trim()) ?? [];
+  const ms = Number(count) * (SECONDS[unit] ?? Number.NaN) * 1000;
+  if (Number.isSafeInteger(ms)) return ms;
+  throw new NydusError("usage", `Cannot use ${what} "${text}": it is not a time such as 90s, 10m or 24h`);
 }
 
 const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };

@@ -45,6 +45,11 @@ export const SERVE_FLAGS: Readonly<Record<string, Flag>> = {
     value: "SIZE",
     help: "keep at most so much there, such as 10G; the least recently used goes first (no limit)",
   },
+  "cache-grace": {
+    type: "string",
+    value: "TIME",
+    help: "keep cached data of removed images so long, such as 90s, 10m, 24h (10m)",
+  },
   "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
   ...SOURCE_FLAGS,
   supervised: {

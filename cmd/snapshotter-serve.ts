@@ -10,10 +10,11 @@ import { NydusError } from "../lib/base/error.ts";
 import { createLogger, type Logger } from "../lib/base/log.ts";
 import { isSystemdService } from "../lib/base/systemd.ts";
 import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
-import { MountServer } from "../lib/mount/client.ts";
+import { DEFAULT_CACHE_GRACE, MountServer } from "../lib/mount/client.ts";
 import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
 import { DRIVERS } from "../lib/mount/mount-request.ts";
 import { DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
+import { keepCollecting } from "../lib/snapshot/collect-loop.ts";
 import type { FailedImage } from "../lib/snapshot/image-mounts.ts";
 import type { Snapshot } from "../lib/snapshot/metastore.ts";
 import { keepRepairing } from "../lib/snapshot/repair-loop.ts";
@@ -59,6 +60,7 @@ function logger(args: Arguments): Logger {
 async function serve(args: Arguments, { print, signal }: Context, log: Logger): Promise<void> {
   const root = resolve(args.string("root") ?? DEFAULT_ROOT);
   const runDirectory = join(resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT), runName(root));
+  const grace = args.duration("cache-grace", DEFAULT_CACHE_GRACE);
   await using containerd = new ContainerdClient({
     address: args.string("containerd-address") ?? DEFAULT_ADDRESS,
     namespace: DEFAULT_NAMESPACE,
@@ -67,6 +69,7 @@ async function serve(args: Arguments, { print, signal }: Context, log: Logger): 
     runDirectory,
     cacheDirectory: resolve(args.string("cache-dir") ?? join(root, "cache")),
     cacheSize: args.size("cache-size"),
+    cacheGrace: grace,
     driver: args.choice("driver", DRIVERS, "auto"),
     access: sourceAccess(args),
     ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
@@ -92,6 +95,7 @@ async function serve(args: Arguments, { print, signal }: Context, log: Logger): 
     print(`serving snapshots at ${address}`);
     if (status !== undefined) print(`status at ${status.address}`);
     using _repairs = keepRepairing(snapshotter);
+    using _collections = keepCollecting(snapshotter, grace, log);
     await ended(signal);
     log.info("stopping; mounts of containers stay");
   }

@@ -60,7 +60,8 @@ describe("an image that was not downloaded", () => {
     snapshotter = place.start("snapshotter", [
       ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
       ...["--containerd-address", containerd.address, "--run-dir", place.path("run")],
-      ...["--status", `unix:${place.path("status.sock")}`],
+      // Short, so that the whole story would show whether anything leaves the cache that is in use.
+      ...["--status", `unix:${place.path("status.sock")}`, "--cache-grace", "2s"],
     ]);
     const printed = (await place.log("snapshotter")).length;
     const serving = async () => (await place.log("snapshotter")).slice(printed).includes("status at");
@@ -183,11 +184,18 @@ describe("an image that was not downloaded", () => {
     expect((await start("by-ctr", plain)).stdout.trim()).toBe(HELLO);
   });
 
-  test("removing images and containers leaves no snapshot, no mount and no process", async () => {
+  test("removing images and containers leaves no snapshot, no mount, no cached data and no process", async () => {
+    const cached = async (): Promise<string[]> => {
+      const kinds = ["blobs", "checked", "chunk-info", "erofs", "traces"];
+      const found = kinds.map((kind) => readdir(place.path("snapshots/cache", kind)).catch(() => []));
+      return (await Promise.all(found)).flat();
+    };
+    expect((await cached()).length).toBeGreaterThan(3);
     await ctr("image", "rm", "--sync", plain, lazy);
     await expect.poll(snapshots, { timeout: 20_000 }).toEqual([]);
     const overlays = () => place.mounts().filter((point) => !point.startsWith(place.path("c")));
     await expect.poll(overlays, { timeout: 20_000 }).toEqual([]);
+    await expect.poll(cached, { timeout: 20_000 }).toEqual([]);
     await snapshotter.stop();
     const servers = async () => (await run("pgrep", ["-af", place.path("run")], { mayFail: true })).stdout;
     await expect.poll(servers, { timeout: 10_000 }).toBe("");

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { closeSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { isOpenElsewhere } from "../../ffi/libc.ts";
 import { dataPath, lockedFile } from "./locked-file.ts";
@@ -31,6 +31,12 @@ export class CacheDirectory {
     return (statSync(dataPath(this.of(name)), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
   }
 
+  /** Bytes on disk of everything cached of a blob (hex id). */
+  usage(blobId: string): number {
+    const own = this.names().filter((name) => name === blobId || name.startsWith(`${blobId}-`));
+    return own.reduce((sum, name) => sum + this.bytes(name), 0);
+  }
+
   totalBytes(): number {
     return this.names().reduce((sum, name) => sum + this.bytes(name), 0);
   }
@@ -38,14 +44,6 @@ export class CacheDirectory {
   /** When the file was last opened or closed. Milliseconds since 1970, 0 when unknown. */
   lastUse(name: string): number {
     return statSync(join(this.of(name), "claims"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  }
-
-  /** Since when nobody needs the file; the first call says since now. Milliseconds since 1970. */
-  unusedSince(name: string): number {
-    const note = join(this.of(name), "unused");
-    const noted = statSync(note, { throwIfNoEntry: false })?.mtimeMs;
-    if (noted === undefined) writeFileSync(note, "", { mode: 0o600 });
-    return noted ?? Date.now();
   }
 
   /** Deletes the file, unless a process has it open or a mount stands on it. @returns whether it is gone */

@@ -76,10 +76,7 @@ export class BlobCache implements Disposable {
 
   /** Bytes on disk of everything cached of a blob. */
   usage(blobId: string): number {
-    return this.directory
-      .names()
-      .filter((name) => blobOf(name) === blobId)
-      .reduce((sum, name) => sum + this.directory.bytes(name), 0);
+    return this.directory.usage(blobId);
   }
 
   get status(): CacheStatus {
@@ -93,17 +90,6 @@ export class BlobCache implements Disposable {
       damagedChunks: 0,
       ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
     };
-  }
-
-  /**
-   * Deletes what no image of this process uses, no other process holds, and `keep` does not name.
-   * @returns the directories that went
-   */
-  collect(keep: ReadonlySet<string>): string[] {
-    return this.directory.names().filter((name) => {
-      if (keep.has(blobOf(name)) || this.#open.has(name)) return false;
-      return this.directory.remove(name);
-    });
   }
 
   #file(name: string, map: ChunkMap): CacheFile | undefined {
@@ -123,11 +109,6 @@ export class BlobCache implements Disposable {
   [Symbol.dispose](): void {
     for (const [name, file] of this.#open) this.#close(name, file);
   }
-}
-
-/** The blob that a directory holds chunks of. */
-function blobOf(name: string): string {
-  return name.split("-")[0] ?? "";
 }
 
 /**

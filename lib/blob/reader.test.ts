@@ -291,21 +291,3 @@ test("BlobCache.open() works while another process holds the blob's files", asyn
     reader[Symbol.dispose]();
   }
 });
-
-test("BlobCache.collect() deletes what nobody uses or keeps", async () => {
-  const [used, kept, gone] = await Promise.all(
-    [1, 2, 3].map((seed) => sampleBlob({ chunks: 2, size: 4096, seed })),
-  );
-  using cache = new BlobCache(directory);
-  using reader = await open(used as SampleBlob, fetcherOf((used as SampleBlob).stored), cache);
-  for (const sample of [kept, gone] as SampleBlob[]) {
-    using one = await open(sample, fetcherOf(sample.stored), cache);
-    await read(one, 0, 4096);
-    expect(cache.usage(sample.map.blobId)).toBeGreaterThan(0);
-  }
-  expect(cache.collect(new Set([(kept as SampleBlob).map.blobId]))).toEqual([
-    (gone as SampleBlob).map.blobId,
-  ]);
-  await read(reader, 0, 4096);
-  expect(cache.usage((gone as SampleBlob).map.blobId)).toBe(0);
-});

@@ -9,8 +9,10 @@ import { isCode, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { RestartPause } from "../base/restart-pause.ts";
 import { entryPoint } from "../base/self.ts";
+import { CacheDirectory } from "../blob/cache-directory.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
 import type { RegistryAccess } from "../registry/access.ts";
+import { collectCache, type NeededCache } from "./cache-garbage.ts";
 import { ControlClient } from "./control-client.ts";
 import type { Controller } from "./controller.ts";
 import { KeptDescriptors } from "./kept-descriptors.ts";
@@ -23,6 +25,8 @@ export interface MountServerOptions {
   readonly cacheDirectory: string;
   /** Bytes of data in the cache; without it, as much as there is room. */
   readonly cacheSize?: number | undefined;
+  /** Milliseconds that unneeded data stays in the cache. */
+  readonly cacheGrace?: number;
   readonly driver: Driver;
   /** How the registries of images are reached that are named by a reference only. */
   readonly access?: RegistryAccess;
@@ -34,6 +38,9 @@ export interface MountServerOptions {
   readonly inherited?: ReadonlyMap<string, number>;
   readonly log: Logger;
 }
+
+/** Long enough for an image that is replaced by its next version; short enough for a disk that is full. */
+export const DEFAULT_CACHE_GRACE = 600_000;
 
 export interface ImageMountRequest {
   readonly id: string;
@@ -126,12 +133,16 @@ export class MountServer implements AsyncDisposable {
     return await this.#ifRunning(async () => [await this.#client.cache()], []);
   }
 
+  /** Asked of the disk: data stays there while nothing is mounted. */
   async cacheUsage(blobId: string): Promise<number> {
-    return await this.#ifRunning(() => this.#client.usage(blobId), 0);
+    return new CacheDirectory(this.#options.cacheDirectory).usage(blobId);
   }
 
-  async collect(keep: ReadonlySet<string>): Promise<void> {
-    await this.#ifRunning(() => this.#client.collect(keep), []);
+  /** Works without the process, whose files are locked. */
+  async collect(needed: NeededCache): Promise<void> {
+    const { cacheDirectory, cacheGrace = DEFAULT_CACHE_GRACE, log } = this.#options;
+    const removed = await collectCache(cacheDirectory, needed, { grace: cacheGrace });
+    if (removed.length > 0) log.info("removed from the cache what no image needs", { files: removed.length });
   }
 
   /** Unmounts everything and ends the process. */

@@ -37,20 +37,8 @@ export class ControlClient {
     await this.#call("POST", "/check", { bootstrap });
   }
 
-  async usage(blobId: string): Promise<number> {
-    const { bytes } = (await this.#call("GET", `/blobs/${blobId}/usage`)) as { bytes: number };
-    return bytes;
-  }
-
   async cache(): Promise<CacheStatus> {
     return (await this.#call("GET", "/cache")) as CacheStatus;
-  }
-
-  async collect(keep: Iterable<string>): Promise<readonly string[]> {
-    const { removed } = (await this.#call("POST", "/collect", { keep: [...keep] })) as {
-      removed: readonly string[];
-    };
-    return removed;
   }
 
   /** @returns the process id. @throws unavailable when nobody listens */

@@ -5,9 +5,7 @@
  *     GET    /mounts              all MountStatus
  *     DELETE /mounts/ID[?detach]  204, or 404
  *     POST   /check               {"bootstrap": path}; 204 when it may be mounted
- *     GET    /blobs/HEX/usage     {"bytes": n}
  *     GET    /cache               CacheStatus
- *     POST   /collect             {"keep": [hex, ...]}; answers {"removed": [hex, ...]}
  *     GET    /healthz             {"pid": n}
  *     GET    /sessions            {"pid": n, "sessions": {key: fd}}: descriptors worth keeping
  *     GET    /alive               never ends while the process lives; its last line is "end" if it ends by itself
@@ -67,17 +65,7 @@ export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
     await mounts.check(String(bootstrap));
     return context.body(null, 204);
   });
-  app.get("/blobs/:id/usage", (context) =>
-    context.json({ bytes: mounts.cache.usage(context.req.param("id")) }),
-  );
   app.get("/cache", (context) => context.json(mounts.cache.status));
-  app.post("/collect", async (context) => {
-    const body = (await context.req.json()) as { keep?: unknown };
-    const keep = Array.isArray(body.keep)
-      ? body.keep.filter((id): id is string => typeof id === "string")
-      : [];
-    return context.json({ removed: mounts.cache.collect(new Set(keep)) });
-  });
   app.get("/sessions", (context) =>
     context.json({ pid: process.pid, sessions: Object.fromEntries(mounts.sessions) } satisfies KeptSessions),
   );

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { NeededCache } from "../mount/cache-garbage.ts";
 
 export interface SnapshotMountRequest {
   /** The snapshot's id; mounting the same id again is a no-op when it is already mounted. */
@@ -39,6 +40,6 @@ export interface Mounter extends AsyncDisposable {
   list(): Promise<readonly MountedImage[]>;
   /** Bytes on disk that the cache holds of a blob (hex id); 0 when it has none. */
   cacheUsage(blobId: string): Promise<number>;
-  /** Forget cached data of blobs that no mount uses and `keep` does not name. */
-  collect(keep: ReadonlySet<string>): Promise<void>;
+  /** Forget, after a while, what is cached of images that are not needed any more. */
+  collect(needed: NeededCache): Promise<void>;
 }

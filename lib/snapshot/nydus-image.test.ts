@@ -240,25 +240,35 @@ test("credentials from labels reach the mount and nothing on disk", async () => 
       expect((await readFile(`${root}/state/${name}`)).includes("hunter2")).toBe(false);
 });
 
-test("usage of a data layer is what the cache holds", async () => {
-  await unpack();
+test("usage of a data layer is what the cache holds, and each blob of an image counts once", async () => {
+  const image = await unpack();
+  const unpacked = await snapshotter.usage(image);
+  await run("c", image);
   expect(await snapshotter.usage(DATA)).toEqual({ size: 0, inodes: 0 });
   mounter.cached.set(BLOB, 4096);
   expect(await snapshotter.usage(DATA)).toEqual({ size: 4096, inodes: 1 });
+  expect(await snapshotter.usage(image)).toEqual(unpacked);
+  mounter.cached.set("b".repeat(64), 8192); // of another image's blob, which no layer of this one stands for
+  expect(await snapshotter.usage(image)).toEqual({
+    size: unpacked.size + 8192,
+    inodes: unpacked.inodes + 1,
+  });
 });
 
 test("cleanup keeps cached data of images that are still there", async () => {
   const image = await unpack();
   await run("c", image);
   await snapshotter.cleanup();
-  expect(mounter.collected.at(-1)).toEqual([BLOB, "b".repeat(64)]); // the layer's, and what the bootstrap names
+  const bootstraps = [new Bun.CryptoHasher("sha256").update("BOOTSTRAP").digest("hex")];
+  // The layer's, and what the bootstrap names.
+  expect(mounter.collected.at(-1)).toEqual({ blobs: [BLOB, "b".repeat(64)], bootstraps });
   await snapshotter.remove("c");
   await snapshotter.remove(image);
   await snapshotter.cleanup();
-  expect(mounter.collected.at(-1)).toEqual([BLOB]);
+  expect(mounter.collected.at(-1)).toEqual({ blobs: [BLOB], bootstraps: [] });
   await snapshotter.remove(DATA);
   await snapshotter.cleanup();
-  expect(mounter.collected.at(-1)).toEqual([]);
+  expect(mounter.collected.at(-1)).toEqual({ blobs: [], bootstraps: [] });
   expect(await readdir(`${root}/state/snapshots`)).toEqual([]);
 });
 

@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { isCode, NydusError } from "../base/error.ts";
 import { type Logger, quietLogger } from "../base/log.ts";
 import type { Mount, Usage } from "../containerd/snapshots.ts";
+import { CacheNeeds } from "./cache-needs.ts";
 import { SnapshotDirectories } from "./directories.ts";
 import { type Fields, parseFilters } from "./filters.ts";
 import { type FailedImage, type FindReferences, ImageMounts } from "./image-mounts.ts";
@@ -56,6 +57,7 @@ export class Snapshotter implements AsyncDisposable {
   readonly #directories: SnapshotDirectories;
   readonly #mounter: Mounter;
   readonly #images: ImageMounts;
+  readonly #needs: CacheNeeds;
   readonly #log: Logger;
 
   private constructor(options: SnapshotterOptions, directories: SnapshotDirectories, metastore: Metastore) {
@@ -63,6 +65,7 @@ export class Snapshotter implements AsyncDisposable {
     this.#metastore = metastore;
     this.#mounter = options.mounter;
     this.#log = options.log ?? quietLogger;
+    this.#needs = new CacheNeeds(metastore, directories);
     this.#images = new ImageMounts({
       metastore,
       directories,
@@ -270,17 +273,23 @@ export class Snapshotter implements AsyncDisposable {
   }
 
   /**
-   * Bytes and inodes on disk: of a data layer, what the cache holds of its blob.
+   * Bytes and inodes on disk: of a data layer also what the cache holds of its blob, of a bootstrap layer what it
+   * holds of blobs that no layer below stands for.
    *
    * @throws not_found
    */
   async usage(key: string): Promise<Usage> {
     const { id, kind, layer, blobs, usage } = this.#metastore.get(key);
     if (kind !== "committed") return diskUsage(this.#directories.files(id));
-    if (layer !== "nydus-data") return usage;
-    let size = 0;
-    for (const blob of blobs) size += await this.#mounter.cacheUsage(blob);
-    return { size, inodes: size > 0 ? blobs.length : 0 };
+    const below = layer === "nydus-bootstrap" ? this.#metastore.ancestors(id) : [];
+    const counted = new Set(below.flatMap((ancestor) => ancestor.blobs));
+    let { size, inodes } = usage;
+    for (const blob of blobs) {
+      const cached = counted.has(blob) ? 0 : await this.#mounter.cacheUsage(blob);
+      size += cached;
+      inodes += cached > 0 ? 1 : 0;
+    }
+    return { size, inodes };
   }
 
   /** Remove what no snapshot refers to: mounts, directories, cached data. containerd calls it after each collection. */
@@ -296,7 +305,12 @@ export class Snapshotter implements AsyncDisposable {
       });
     }
     await this.#directories.emptyTrash();
-    await this.#mounter.collect(new Set(this.#metastore.list().flatMap(({ blobs }) => blobs)));
+    await this.collect();
+  }
+
+  /** Let go of cached data that no snapshot needs any more, once its time has come. */
+  async collect(): Promise<void> {
+    await this.#mounter.collect(await this.#needs.find());
   }
 
   /** Mounts of running containers stay. Closing twice is harmless. */

@@ -6,6 +6,7 @@
  */
 import { chmod, copyFile } from "node:fs/promises";
 import { NydusError } from "../../lib/base/error.ts";
+import type { NeededCache } from "../../lib/mount/cache-garbage.ts";
 import type { MountedImage, Mounter, SnapshotMountRequest } from "../../lib/snapshot/mounter.ts";
 import { mountsUnder } from "./mounts.ts";
 import { run } from "./process.ts";
@@ -14,7 +15,8 @@ export class TestMounter implements Mounter {
   readonly requests: SnapshotMountRequest[] = [];
   /** Bootstraps that were announced. */
   readonly checked: string[] = [];
-  readonly collected: (readonly string[])[] = [];
+  /** What collections were to keep, sorted. */
+  readonly collected: { readonly blobs: readonly string[]; readonly bootstraps: readonly string[] }[] = [];
   /** References that nobody can mount, with the error for them. */
   readonly broken = new Map<string, NydusError>();
   /** Bytes in the cache by blob id. */
@@ -77,8 +79,8 @@ export class TestMounter implements Mounter {
     return this.cached.get(blobId) ?? 0;
   }
 
-  async collect(keep: ReadonlySet<string>): Promise<void> {
-    this.collected.push([...keep].sort());
+  async collect({ blobs, bootstraps }: NeededCache): Promise<void> {
+    this.collected.push({ blobs: [...blobs].sort(), bootstraps: [...bootstraps].sort() });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
