@@ -9,10 +9,10 @@ import { BlobWriter } from "../blob/blob-writer.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import type { Platform } from "../oci/descriptor.ts";
 import { hostPlatform } from "../oci/platform.ts";
+import { readDirectory } from "../tar/read-directory.ts";
 import type { ConvertOptions } from "./image.ts";
 import { type PackedContent, Packer } from "./packer.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
-import { readDirectory } from "./read-directory.ts";
 import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
 

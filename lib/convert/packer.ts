@@ -7,11 +7,11 @@ import type { Compressor } from "../base/compression.ts";
 import type { ChunkDigester } from "../base/digest.ts";
 import type { BlobFile } from "../blob/blob-writer.ts";
 import { chunksOf } from "../blob/chunker.ts";
+import { EntryTree } from "../content/entry-tree.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
 import type { TarEntry } from "../tar/reader.ts";
-import { LayerTreeBuilder } from "../tree/layer-tree.ts";
-import type { Attributes, BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
+import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
 
 /** How blobs are made; the same for all layers of an image. */
 export interface PackFormat {
@@ -40,12 +40,9 @@ export interface ChunkWriter extends Disposable {
   finish(bootstrap: (blob: BlobInfo | undefined) => Uint8Array): Promise<BlobFile>;
 }
 
-/** One for all: trees move between threads, and most nodes have none. */
-const NO_XATTRS: Attributes["xattrs"] = new Map();
-
 /** Puts entries into a tree and their data into a blob. */
 export class Packer implements Disposable {
-  readonly #builder = new LayerTreeBuilder();
+  readonly #tree = new EntryTree((entry) => this.#store(entry));
   readonly #writer: ChunkWriter;
   readonly #format: PackFormat;
 
@@ -56,39 +53,12 @@ export class Packer implements Disposable {
   }
 
   async add(entry: TarEntry): Promise<void> {
-    const { path } = entry;
-    if (this.#builder.ignores(path)) return;
-    const { mode, uid, gid, mtime, mtimeNs } = entry;
-    const xattrs = entry.xattrs.size === 0 ? NO_XATTRS : entry.xattrs;
-    const attributes = { mode, uid, gid, mtime, mtimeNs, xattrs };
-    switch (entry.kind) {
-      case "file":
-        this.#builder.addFile(path, attributes, entry.size, await this.#store(entry));
-        break;
-      case "directory":
-        this.#builder.addDirectory(path, attributes);
-        break;
-      case "symlink":
-        this.#builder.addSymlink(path, attributes, entry.linkTarget);
-        break;
-      case "hardlink":
-        this.#builder.addHardlink(path, entry.linkTarget);
-        break;
-      case "fifo":
-        this.#builder.addFifo(path, attributes);
-        break;
-      default:
-        this.#builder.addDevice(path, attributes, {
-          kind: entry.kind,
-          major: entry.major,
-          minor: entry.minor,
-        });
-    }
+    await this.#tree.add(entry);
   }
 
   async finish(): Promise<PackedContent> {
     const { compressor, digester, chunkSize } = this.#format;
-    const tree = this.#builder.root;
+    const tree = this.#tree.root;
     const { blob } = this.#writer;
     const file = await this.#writer.finish((info) =>
       writeBootstrap(tree, {

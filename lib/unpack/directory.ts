@@ -26,9 +26,9 @@ import {
 import { errnoName } from "../../ffi/libc.ts";
 import { bytesOf, printable } from "../base/byte-string.ts";
 import { NydusError, toNydusError } from "../base/error.ts";
+import { FileContents } from "../tree/file-contents.ts";
 import type { Directory, Node, RegularFile } from "../tree/tree.ts";
 import { chunksInOrder, type Enter, type Leave, visits } from "../tree/walk.ts";
-import { FileContents } from "./file-contents.ts";
 import type { ReadChunks } from "./tar.ts";
 
 export interface UnpackOptions {

@@ -7,9 +7,9 @@
 import type { ByteString } from "../base/byte-string.ts";
 import { byteStringOf } from "../base/byte-string.ts";
 import { type TarItem, writeTar } from "../tar/writer.ts";
+import { FileContents } from "../tree/file-contents.ts";
 import type { ChunkRef, Directory, Node } from "../tree/tree.ts";
 import { chunksInOrder, type Enter, visits } from "../tree/walk.ts";
-import { FileContents } from "./file-contents.ts";
 
 /** The verified content of each chunk, in the order given. */
 export type ReadChunks = (wanted: Iterable<ChunkRef>) => AsyncGenerator<Uint8Array, undefined>;

@@ -21,7 +21,7 @@ import { setImmediate } from "node:timers/promises";
 import { getXattr, listXattrs } from "../../ffi/libc.ts";
 import { type ByteString, byteString, byteStringOf, bytesOf, printable } from "../base/byte-string.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
-import type { TarEntry, TarKind } from "../tar/entry.ts";
+import type { TarEntry, TarKind } from "./entry.ts";
 
 /** Bytes read at a time. */
 const PIECE = 2 ** 20;

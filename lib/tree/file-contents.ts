@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { RegularFile } from "../tree/tree.ts";
+import type { RegularFile } from "./tree.ts";
 
 /** Hands out one file's content after the other, in the order of `chunksInOrder`. */
 export class FileContents implements AsyncDisposable {
