@@ -17,6 +17,7 @@ import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
 
 const COMPRESSORS = ["zstd", "lz4_block", "none"] as const;
 const DIGESTERS = ["sha256", "blake3"] as const;
+const FS_VERSIONS = ["6", "5"] as const;
 const MIB = 2 ** 20;
 
 export const convert: Command = {
@@ -27,6 +28,7 @@ export const convert: Command = {
   flags: {
     compressor: { type: "string", value: "NAME", help: "of chunks: zstd (default), lz4_block or none" },
     digester: { type: "string", value: "NAME", help: "of chunks: sha256 (default) or blake3" },
+    "fs-version": { type: "string", value: "N", help: "of RAFS: 6 (default), or 5 for old readers" },
     "chunk-size": { type: "string", value: "SIZE", help: "a power of two from 4K to 16M (1M)" },
     "oci-ref": {
       type: "boolean",
@@ -82,6 +84,7 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
     target: args.operand(1),
     compressor: args.choice("compressor", COMPRESSORS, "zstd"),
     digester: args.choice("digester", DIGESTERS, "sha256"),
+    fsVersion: args.choice("fs-version", FS_VERSIONS, "6") === "5" ? 5 : 6,
     chunkSize: args.size("chunk-size", MIB),
     reference: args.boolean("oci-ref"),
     family: args.boolean("docker-v2-format") ? "docker" : "oci",
@@ -96,7 +99,14 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
 }
 
 /** Flags that say how chunks are made have no place here. */
-const FORMAT_FLAGS = ["compressor", "digester", "chunk-size", "prefetch", "concurrency"] as const;
+const FORMAT_FLAGS = [
+  "compressor",
+  "digester",
+  "fs-version",
+  "chunk-size",
+  "prefetch",
+  "concurrency",
+] as const;
 
 function reverseRequest(args: Arguments, context: Context): ReverseRequest {
   for (const flag of FORMAT_FLAGS)

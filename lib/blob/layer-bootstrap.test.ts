@@ -49,6 +49,20 @@ test("readLayerBootstrap() says when there is none", async () => {
   expect(await readLayerBootstrap(store, blob)).toBeUndefined();
 });
 
+test("readLayerBootstrap() takes it as it is from a blob without a table of contents", async () => {
+  const size = BOOTSTRAP.byteLength;
+  const bytes = Buffer.concat([
+    Buffer.alloc(9),
+    encodeFrame("image.blob", 9),
+    BOOTSTRAP,
+    encodeFrame("image.boot", size),
+  ]);
+  const store = new MemoryStore();
+  const blob = { mediaType: "", digest: digestOf(bytes), size: bytes.byteLength };
+  await store.push(blob, streamOf(bytes));
+  expect(Buffer.from((await readLayerBootstrap(store, blob)) ?? [])).toEqual(BOOTSTRAP);
+});
+
 test.each<[string, Partial<TocEntry>]>([
   ["of another content", { digest: new Uint8Array(32) }],
   ["of another size", { uncompressedSize: 5 }],

@@ -33,7 +33,12 @@ export async function readLayerBootstrap(
     corrupt(`Cannot read the layer's bootstrap of "${blob.digest}": ${state}`);
   const sections = await readSections(read, blob.size);
   const toc = sections.find(({ name }) => name === SECTION.toc);
-  if (toc === undefined) return undefined;
+  if (toc === undefined) {
+    // Blobs without a table of contents, as those of RAFS v5 are, have it as it is.
+    const plain = sections.find(({ name }) => name === SECTION.bootstrap);
+    if (plain !== undefined && plain.size > MAX_BOOTSTRAP) throw bad(`it has ${plain.size} bytes`);
+    return plain && (await read(plain.offset, plain.size));
+  }
   if (toc.size > MAX_TOC) throw bad(`its table of contents has ${toc.size} bytes`);
   const entry = decodeToc(await read(toc.offset, toc.size)).find(({ name }) => name === SECTION.bootstrap);
   if (entry === undefined) return undefined;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { NydusError } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
 import { copyImage } from "../image/copy.ts";
 import { type Image, isNydusImage, loadImage } from "../image/load.ts";
@@ -31,6 +32,11 @@ export interface ConvertRequest extends ConvertOptions, RegistryAccess {
 /** The stores are closed when the work is done, so it is awaited here: closing an archive writes it. */
 export async function convert(request: ConvertRequest): Promise<ConvertReport> {
   assertChunkSize(request.chunkSize);
+  if (request.fsVersion === 5 && request.reference === true)
+    throw new NydusError(
+      "usage",
+      "Cannot leave the data in the original layers (--oci-ref) with --fs-version 5",
+    );
   const { source, target } = request;
   if (source.startsWith(DIRECTORY)) {
     await using to = await open(request, target, true);

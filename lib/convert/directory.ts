@@ -5,13 +5,12 @@
  */
 import { chunkHasher } from "../base/digest.ts";
 import { silent } from "../base/progress.ts";
-import { BlobWriter } from "../blob/blob-writer.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import type { Platform } from "../oci/descriptor.ts";
 import { hostPlatform } from "../oci/platform.ts";
 import { readDirectory } from "../tar/read-directory.ts";
 import type { ConvertOptions } from "./image.ts";
-import { type PackedContent, Packer } from "./packer.ts";
+import { blobWriter, type PackedContent, Packer, type PackFormat } from "./packer.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
 import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
@@ -29,7 +28,11 @@ export async function convertDirectory(
   const start = performance.now();
   const { layer, report } = await packAndPush(root, target, options);
   const config = configFor(options.platform ?? hostPlatform());
-  const image = assembleImage([layer], { family: options.family ?? "oci", config, source: {} }, options);
+  const image = await assembleImage(
+    [layer],
+    { family: options.family ?? "oci", config, source: {} },
+    options,
+  );
   const bootstrap = await publishImage(image, target, options.signal);
   return {
     targetDigest: image.manifest.descriptor.digest,
@@ -46,13 +49,13 @@ async function packAndPush(
   target: Target,
   options: DirectoryOptions,
 ): Promise<{ layer: PackedContent; report: LayerReport }> {
-  const { compressor, digester, chunkSize, signal } = options;
+  const { fsVersion, compressor, digester, chunkSize, signal } = options;
+  const format: PackFormat = { compressor, digester, chunkSize, ...(fsVersion && { fsVersion }) };
   const start = performance.now();
   const task = (options.progress ?? silent).task("directory");
   await using work = await WorkDirectory.create(options.workDirectory);
   const hasher = await chunkHasher(digester);
-  const writer = new BlobWriter(work.file("blob"), { compressor, hasher });
-  using packer = new Packer(writer, { compressor, digester, chunkSize });
+  using packer = new Packer(blobWriter(work.file("blob"), format, hasher), format);
   let entries = 0;
   for await (const entry of readDirectory(root, signal === undefined ? {} : { signal })) {
     await packer.add(entry);

@@ -62,7 +62,7 @@ export async function convertImage(
   try {
     const packed = await Promise.all(jobs.map((job) => job.packed));
     // The last blobs are still on their way to the target meanwhile.
-    const image = assembleImage(packed, partsOf(source, options), options);
+    const image = await assembleImage(packed, partsOf(source, options), options);
     const layers = await Promise.all(jobs.map((job) => job.report));
     const bootstrap = await publishImage(image, target, signal);
     return {
@@ -131,13 +131,14 @@ interface LayerContext {
 
 function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerContext): LayerJob {
   const { source, options, work, packing } = context;
-  const { compressor, digester, chunkSize, signal } = options;
+  const { fsVersion, compressor, digester, chunkSize, signal } = options;
   const hex = digestHex(descriptor.digest);
   let start = performance.now();
   const packed = packing.pack({
     compressor,
     digester,
     chunkSize,
+    ...(fsVersion && { fsVersion }),
     signal,
     diffId,
     path: work.file(hex),

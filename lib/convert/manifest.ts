@@ -9,10 +9,8 @@ import type { ImageConfig } from "../oci/config.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { Manifest } from "../oci/manifest.ts";
 import { ANNOTATION, MEDIA } from "../oci/media-types.ts";
+import type { FsVersion } from "../rafs/image.ts";
 import type { BootstrapLayer } from "./bootstrap-layer.ts";
-
-/** RAFS v6. */
-const FS_VERSION = "6";
 
 /** Which family's media types to write. Blob layers have one type in both. */
 export type MediaFamily = "oci" | "docker";
@@ -24,6 +22,7 @@ const FAMILIES = {
 
 export interface ConvertedParts {
   readonly family: MediaFamily;
+  readonly fsVersion: FsVersion;
   /** What was converted. */
   readonly source: { readonly digest?: Digest; readonly reference?: string };
   readonly annotations?: Readonly<Record<string, string>>;
@@ -54,12 +53,15 @@ export function blobDescriptor({ digest, size, original }: PackedBlob): Descript
   return { mediaType: MEDIA.nydusBlob, digest, size, annotations };
 }
 
-export function bootstrapDescriptor(layer: BootstrapLayer, family: MediaFamily): Descriptor {
+export function bootstrapDescriptor(
+  layer: BootstrapLayer,
+  { family, fsVersion }: Pick<ConvertedParts, "family" | "fsVersion">,
+): Descriptor {
   return {
     mediaType: FAMILIES[family].bootstrap,
     digest: layer.digest,
     size: layer.bytes.byteLength,
-    annotations: { [ANNOTATION.nydusBootstrap]: "true", [ANNOTATION.nydusFsVersion]: FS_VERSION },
+    annotations: { [ANNOTATION.nydusBootstrap]: "true", [ANNOTATION.nydusFsVersion]: `${fsVersion}` },
   };
 }
 
@@ -82,10 +84,10 @@ export function convertedManifest(parts: ConvertedParts, config: Descriptor): Do
     schemaVersion: 2,
     mediaType: FAMILIES[family].manifest,
     config,
-    layers: [...parts.blobs.map(blobDescriptor), bootstrapDescriptor(parts.bootstrap, family)],
+    layers: [...parts.blobs.map(blobDescriptor), bootstrapDescriptor(parts.bootstrap, parts)],
     annotations: {
       ...parts.annotations,
-      [ANNOTATION.nydusFsVersion]: FS_VERSION,
+      [ANNOTATION.nydusFsVersion]: `${parts.fsVersion}`,
       ...(source.digest === undefined ? {} : { [ANNOTATION.nydusSourceDigest]: source.digest }),
       ...(source.reference === undefined ? {} : { [ANNOTATION.nydusSourceReference]: source.reference }),
     },

@@ -5,9 +5,10 @@
  * @module
  */
 import type { ByteString } from "../base/byte-string.ts";
+import { chunkHasher } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
-import { writeBootstrap } from "../rafs/writer.ts";
+import { writeImage } from "../rafs/image.ts";
 import { mergeLayers } from "../tree/overlay.ts";
 import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
 import type { PackedContent, PackFormat } from "./packer.ts";
@@ -18,8 +19,11 @@ export interface MergeOptions extends PackFormat {
 }
 
 /** @param layers lowest first; the same layer may occur more than once */
-export function mergeIntoBootstrap(layers: readonly PackedContent[], options: MergeOptions): Uint8Array {
-  const { chunkSize, compressor, digester, prefetch } = options;
+export async function mergeIntoBootstrap(
+  layers: readonly PackedContent[],
+  options: MergeOptions,
+): Promise<Uint8Array> {
+  const { fsVersion = 6, chunkSize, compressor, digester, prefetch } = options;
   const blobs = new Map<BlobRef, BlobInfo>();
   const byId = new Map<string, BlobRef>();
   for (const { blob, file, tree } of new Set(layers)) {
@@ -30,10 +34,11 @@ export function mergeIntoBootstrap(layers: readonly PackedContent[], options: Me
   }
   const reference = layers.find(({ file }) => file.original !== undefined);
   const root = mergeLayers(layers.map((layer) => layer.tree));
-  return writeBootstrap(root, {
+  return writeImage(root, {
+    version: fsVersion,
+    hasher: await chunkHasher(digester),
     chunkSize,
     compressor: reference?.file.info?.compressor ?? compressor,
-    digester,
     blobs,
     hasXattr: "always",
     ...(prefetch === undefined ? {} : { prefetch }),

@@ -7,13 +7,12 @@
 
 import { chunkHasher, type Digest, Digester } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
-import { BlobWriter } from "../blob/blob-writer.ts";
 import { ReferenceWriter } from "../blob/reference-writer.ts";
 import { decompressed, sniffed } from "../content/decompress.ts";
 import { IndexedGunzip } from "../content/indexed-gunzip.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { readTar } from "../tar/reader.ts";
-import { type PackedContent, Packer, type PackFormat } from "./packer.ts";
+import { blobWriter, type PackedContent, Packer, type PackFormat } from "./packer.ts";
 
 export interface PackOptions extends PackFormat {
   /** Where the blob goes; there is no such file yet. */
@@ -72,8 +71,8 @@ async function openLayer(source: AsyncIterable<Uint8Array>, options: PackOptions
   const { original, path, what } = options;
   const hasher = await chunkHasher(options.digester);
   if (original === undefined) {
-    const writer = new BlobWriter(path, { compressor: options.compressor, hasher });
-    return { tar: decompressed(source, what), packer: new Packer(writer, options) };
+    const packer = new Packer(blobWriter(path, options, hasher), options);
+    return { tar: decompressed(source, what), packer };
   }
   const { kind, whole } = await sniffed(source);
   if (kind === "gzip") {

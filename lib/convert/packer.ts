@@ -4,17 +4,20 @@
  * @module
  */
 import type { Compressor } from "../base/compression.ts";
-import type { ChunkDigester } from "../base/digest.ts";
-import type { BlobFile } from "../blob/blob-writer.ts";
+import { type ChunkDigester, type ChunkHasher, chunkHasher } from "../base/digest.ts";
+import { type BlobFile, BlobWriter } from "../blob/blob-writer.ts";
 import { chunksOf } from "../blob/chunker.ts";
+import { PackedBlobWriter } from "../blob/packed-blob-writer.ts";
 import { EntryTree } from "../content/entry-tree.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
-import { writeBootstrap } from "../rafs/writer.ts";
+import { type FsVersion, writeImage } from "../rafs/image.ts";
 import type { TarEntry } from "../tar/reader.ts";
 import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
 
 /** How blobs are made; the same for all layers of an image. */
 export interface PackFormat {
+  /** Default 6. */
+  readonly fsVersion?: FsVersion;
   readonly compressor: Exclude<Compressor, "gzip">;
   readonly digester: ChunkDigester;
   /** Bytes: a power of two from 4096 to 16 MiB. */
@@ -40,6 +43,12 @@ export interface ChunkWriter extends Disposable {
   finish(bootstrap: (blob: BlobInfo | undefined) => Uint8Array): Promise<BlobFile>;
 }
 
+/** For a blob of its own. The file must not exist yet. */
+export function blobWriter(path: string, format: PackFormat, hasher: ChunkHasher): ChunkWriter {
+  const options = { compressor: format.compressor, hasher };
+  return format.fsVersion === 5 ? new PackedBlobWriter(path, options) : new BlobWriter(path, options);
+}
+
 /** Puts entries into a tree and their data into a blob. */
 export class Packer implements Disposable {
   readonly #tree = new EntryTree((entry) => this.#store(entry));
@@ -57,14 +66,16 @@ export class Packer implements Disposable {
   }
 
   async finish(): Promise<PackedContent> {
-    const { compressor, digester, chunkSize } = this.#format;
+    const { fsVersion = 6, compressor, digester, chunkSize } = this.#format;
     const tree = this.#tree.root;
     const { blob } = this.#writer;
+    const hasher = await chunkHasher(digester);
     const file = await this.#writer.finish((info) =>
-      writeBootstrap(tree, {
+      writeImage(tree, {
+        version: fsVersion,
+        hasher,
         chunkSize,
         compressor: info?.compressor ?? compressor,
-        digester,
         blobs: new Map(info === undefined ? [] : [[blob, info]]),
       }),
     );

@@ -10,6 +10,7 @@ import type { ImageStore } from "../content/content.ts";
 import { streamFile } from "../content/files.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
+import type { FsVersion } from "../rafs/image.ts";
 import { type BootstrapFile, type BootstrapLayer, bootstrapLayer } from "./bootstrap-layer.ts";
 import {
   blobDescriptor,
@@ -68,6 +69,7 @@ export async function pushBlob(
 /** Everything of a converted image but its blobs. */
 export interface AssembledImage {
   readonly family: MediaFamily;
+  readonly fsVersion: FsVersion;
   readonly bootstrap: BootstrapLayer;
   /** Bytes of `image.boot`. */
   readonly bootstrapSize: number;
@@ -76,17 +78,18 @@ export interface AssembledImage {
 }
 
 /** @param layers one a source layer, lowest first; the same one may occur twice */
-export function assembleImage(
+export async function assembleImage(
   layers: readonly PackedContent[],
-  parts: Omit<ConvertedParts, "blobs" | "bootstrap">,
+  parts: Omit<ConvertedParts, "blobs" | "bootstrap" | "fsVersion">,
   options: MergeOptions,
-): AssembledImage {
-  const image = mergeIntoBootstrap(layers, options);
+): Promise<AssembledImage> {
+  const { fsVersion = 6 } = options;
+  const image = await mergeIntoBootstrap(layers, options);
   const bootstrap = bootstrapLayer(image, chunkInfoFiles(layers));
-  const whole: ConvertedParts = { ...parts, blobs: layers.map((layer) => layer.file), bootstrap };
+  const whole: ConvertedParts = { ...parts, fsVersion, blobs: layers.map((layer) => layer.file), bootstrap };
   const config = convertedConfig(whole);
   const manifest = convertedManifest(whole, config.descriptor);
-  return { family: parts.family, bootstrap, bootstrapSize: image.byteLength, config, manifest };
+  return { family: parts.family, fsVersion, bootstrap, bootstrapSize: image.byteLength, config, manifest };
 }
 
 /** Sends all the rest, the name last. The blobs are in the target already. */
@@ -97,7 +100,7 @@ export async function publishImage(
 ): Promise<BootstrapReport> {
   const { store, reference } = target;
   const { bootstrap, config, manifest } = image;
-  const layer = bootstrapDescriptor(bootstrap, image.family);
+  const layer = bootstrapDescriptor(bootstrap, image);
   const pushed = await pushOnce(store, layer, () => streamOf(bootstrap.bytes), signal);
   for (const { descriptor, bytes } of [config, manifest])
     await pushOnce(store, descriptor, () => streamOf(bytes), signal);

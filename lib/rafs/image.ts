@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { ChunkHasher } from "../base/digest.ts";
 import type { ChunkRef, Directory } from "../tree/tree.ts";
 import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
 import { checkBootstrap, type Violation } from "./check.ts";
@@ -12,6 +13,11 @@ import { checkV5 } from "./v5/check.ts";
 import { localOffset } from "./v5/local-space.ts";
 import { isV5 } from "./v5/superblock-reader.ts";
 import { readTree as readTreeV5 } from "./v5/tree-reader.ts";
+import { writeBootstrapV5 } from "./v5/writer.ts";
+import { type WriteOptions, writeBootstrap } from "./writer.ts";
+
+/** Of RAFS. */
+export type FsVersion = 5 | 6;
 
 /**
  * Both have `rootNid`, `inode`, `lookup`, `readdir`, `readlink`, `xattrs` and `extents`, and their `blobs` are in the
@@ -31,6 +37,19 @@ export function openImage(bytes: Uint8Array): RafsImage {
 /** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */
 export async function checkImage(bytes: Uint8Array): Promise<Violation[]> {
   return isV5(bytes) ? await checkV5(bytes) : checkBootstrap(bytes);
+}
+
+export interface WriteImageOptions extends Omit<WriteOptions, "digester"> {
+  readonly version: FsVersion;
+  /** Of chunks; v5 has a digest of each inode too. */
+  readonly hasher: ChunkHasher;
+}
+
+/** @throws corrupt for trees that no file system can have, unsupported for those that are too large */
+export function writeImage(root: Directory, { version, hasher, ...options }: WriteImageOptions): Uint8Array {
+  return version === 5
+    ? writeBootstrapV5(root, { ...options, hasher })
+    : writeBootstrap(root, { ...options, digester: hasher.algorithm });
 }
 
 /** The whole tree; its chunks have the addresses of the blobs' own spaces. @throws corrupt */

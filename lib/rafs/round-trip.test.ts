@@ -2,42 +2,18 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type ByteString, byteStringOf } from "../base/byte-string.ts";
 import { sha256 } from "../base/digest.ts";
-import { dumpTree } from "../tree/dump.ts";
-import type { ChunkRef, Directory, Node } from "../tree/tree.ts";
+import type { Directory } from "../tree/tree.ts";
 import { openBootstrap } from "./bootstrap.ts";
 import { checkBootstrap } from "./check.ts";
 import { readChunks } from "./chunk-maps.ts";
-import { type Sample, sampleTree, treeArbitrary } from "./sample-tree.test-support.ts";
+import { factsOf, type Sample, sampleTree, treeArbitrary } from "./sample-tree.test-support.ts";
 import { readTree } from "./tree-reader.ts";
 import { writeBootstrap } from "./writer.ts";
-
-/** What two equal trees have in common: the dump, which names share a node, and each file's chunks. */
-function facts(root: Directory): unknown {
-  const first = new Map<Node, string>();
-  const files: unknown[] = [];
-  const visit = (dir: Directory, path: string): void => {
-    for (const [name, node] of [...dir.entries].sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const where = `${path}/${name}`;
-      if (node.kind === "directory") visit(node, where);
-      else {
-        if (!first.has(node)) first.set(node, where);
-        const chunks = node.kind === "file" ? node.chunks.map(shown) : [];
-        files.push([where, first.get(node), ...chunks]);
-      }
-    }
-  };
-  visit(root, "");
-  return { dump: [...dumpTree(root)], files };
-}
-
-function shown({ blob, digest, ...rest }: ChunkRef): string {
-  return JSON.stringify({ blob: blob.id, digest: Buffer.from(digest).toString("hex"), ...rest });
-}
 
 function roundTrip({ root, blobs }: Sample): void {
   const image = writeBootstrap(root, blobs.options);
   expect(checkBootstrap(image)).toEqual([]);
-  expect(facts(readTree(openBootstrap(image)))).toEqual(facts(root));
+  expect(factsOf(readTree(openBootstrap(image)))).toEqual(factsOf(root));
 }
 
 test("writeBootstrap() writes what readTree() reads back and checkBootstrap() passes", () => {

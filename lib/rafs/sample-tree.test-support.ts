@@ -6,6 +6,7 @@
 import fc from "fast-check";
 import { type ByteString, byteStringOf } from "../base/byte-string.ts";
 import { sha256 } from "../base/digest.ts";
+import { dumpTree } from "../tree/dump.ts";
 import type { Attributes, BlobRef, ChunkRef, Directory, Node } from "../tree/tree.ts";
 import { directory } from "../tree/tree.ts";
 import type { BlobInfo } from "./blob-table.ts";
@@ -227,3 +228,26 @@ export const treeArbitrary: fc.Arbitrary<Sample> = fc
     };
     return { root: fill(directory(rootAttributes), entries), blobs };
   });
+
+/** What two equal trees have in common: the dump, which names share a node, and each file's chunks. */
+export function factsOf(root: Directory): unknown {
+  const first = new Map<Node, string>();
+  const files: unknown[] = [];
+  const visit = (dir: Directory, path: string): void => {
+    for (const [name, node] of [...dir.entries].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      const where = `${path}/${name}`;
+      if (node.kind === "directory") visit(node, where);
+      else {
+        if (!first.has(node)) first.set(node, where);
+        const chunks = node.kind === "file" ? node.chunks.map(shown) : [];
+        files.push([where, first.get(node), ...chunks]);
+      }
+    }
+  };
+  visit(root, "");
+  return { dump: [...dumpTree(root)], files };
+}
+
+function shown({ blob, digest, ...rest }: ChunkRef): string {
+  return JSON.stringify({ blob: blob.id, digest: Buffer.from(digest).toString("hex"), ...rest });
+}

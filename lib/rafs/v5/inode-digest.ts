@@ -4,11 +4,13 @@
  *
  * @module
  */
+import { bytesOf } from "../../base/byte-string.ts";
 import type { ChunkHasher } from "../../base/digest.ts";
 import { chunkRecord } from "../chunk-record.ts";
 import type { V5Bootstrap } from "./bootstrap.ts";
 import { inodeRecord } from "./inode.ts";
 import type { RawInode } from "./inode-reader.ts";
+import type { Plan, PlannedName } from "./plan.ts";
 
 const DIGEST_SIZE = 32;
 const NOTHING = new Uint8Array(0);
@@ -42,6 +44,32 @@ function covered(image: V5Bootstrap, inode: RawInode): Uint8Array {
           inodeRecord.fields.digest.read(view, image.raw(childIndex + i).at),
         ),
       );
+    default:
+      return NOTHING;
+  }
+}
+
+/** Of what is to be written, by number less 1. What is in a directory has higher numbers: the last one comes first. */
+export function digestNames({ names }: Pick<Plan, "names">, hasher: ChunkHasher): Uint8Array[] {
+  const digests = new Array<Uint8Array>(names.length);
+  const ofFirstName = new Map<PlannedName["shared"], Uint8Array>();
+  for (const planned of names.toReversed()) {
+    const known = ofFirstName.get(planned.shared);
+    const digest = known ?? hasher.digest(coveredBy(planned, digests));
+    ofFirstName.set(planned.shared, digest);
+    digests[planned.number - 1] = digest;
+  }
+  return digests;
+}
+
+function coveredBy({ node, children }: PlannedName, digests: readonly Uint8Array[]): Uint8Array {
+  switch (node.kind) {
+    case "symlink":
+      return bytesOf(node.target);
+    case "file":
+      return joinDigests(node.chunks.map(({ digest }) => digest));
+    case "directory":
+      return joinDigests(children.map(({ number }) => digests[number - 1] ?? NOTHING));
     default:
       return NOTHING;
   }
