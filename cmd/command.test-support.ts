@@ -7,11 +7,14 @@ import { quietLogger } from "../lib/base/log.ts";
 import { silent } from "../lib/base/progress.ts";
 import { type Command, parseCommandLine } from "./command.ts";
 
-/** What it printed, and what it threw. */
-export async function runVerb(
-  command: Command,
-  argv: readonly string[],
-): Promise<{ lines: string[]; error: unknown }> {
+export interface VerbResult {
+  /** What it printed. */
+  readonly lines: readonly string[];
+  /** What it threw. */
+  readonly error: unknown;
+}
+
+export async function runVerb(command: Command, argv: readonly string[]): Promise<VerbResult> {
   const lines: string[] = [];
   const context = {
     log: quietLogger,

@@ -2,6 +2,7 @@
 import { check } from "./check.ts";
 import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
+import { diff } from "./diff.ts";
 import { inspect } from "./inspect.ts";
 import { mount } from "./mount.ts";
 import { mountKeeper } from "./mount-keeper.ts";
@@ -21,6 +22,7 @@ export const COMMANDS: readonly Command[] = [
   unpack,
   check,
   inspect,
+  diff,
   snapshotterServe,
   status,
   registryServe,

@@ -109,7 +109,7 @@ export function nodeLines(facts: NodeFacts): string[] {
 }
 
 /** A path is one word, whatever is in it. */
-function shown(text: string): string {
+export function shown(text: string): string {
   return quoted(byteStringOf(text));
 }
 

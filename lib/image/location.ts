@@ -45,8 +45,7 @@ export interface LocatedImage extends AsyncDisposable {
 /** @throws unsupported when the image is not a Nydus one, and what opening the place throws */
 export async function locateImage(request: ImageLocation): Promise<LocatedImage> {
   const { location, blobs, backend } = request;
-  const isFile = statSync(location, { throwIfNoEntry: false })?.isFile() === true;
-  if (isFile) return await bootstrapFile(request);
+  if (isFile(location)) return await bootstrapFile(request);
   if (blobs !== undefined || backend !== undefined || PATH.test(location))
     throw new NydusError("not_found", `Cannot read bootstrap "${location}": no such file`);
   const { store, reference } = await openStore(location, request);
@@ -64,6 +63,20 @@ export async function locateImage(request: ImageLocation): Promise<LocatedImage>
     await store[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Whether it is a bootstrap file or a Nydus image; else it is an ordinary image. */
+export async function isNydusLocation(request: ImageLocation): Promise<boolean> {
+  const { location } = request;
+  if (isFile(location) || PATH.test(location)) return true;
+  const { store, reference } = await openStore(request.location, request);
+  await using _store = store;
+  return isNydusImage((await loadImage(store, reference, request)).manifest);
+}
+
+/** Whether the location is a file on disk, thus a bootstrap. */
+export function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
 }
 
 async function bootstrapFile(request: ImageLocation): Promise<LocatedImage> {

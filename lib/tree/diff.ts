@@ -8,18 +8,20 @@ import { sameBytes } from "../base/digest.ts";
 import { type Attributes, type Directory, type Node, type RegularFile, sortedEntries } from "./tree.ts";
 
 /** What of a node can differ. `link`: the first path of the same inode. */
-export type Field =
-  | "type"
-  | "mode"
-  | "uid"
-  | "gid"
-  | "mtime"
-  | "xattrs"
-  | "size"
-  | "content"
-  | "target"
-  | "device"
-  | "link";
+export const FIELDS = [
+  "type",
+  "mode",
+  "uid",
+  "gid",
+  "mtime",
+  "xattrs",
+  "size",
+  "content",
+  "target",
+  "device",
+  "link",
+] as const;
+export type Field = (typeof FIELDS)[number];
 
 export interface Difference {
   /** From the root: "/etc/passwd". */
@@ -27,6 +29,10 @@ export interface Difference {
   readonly change: "added" | "removed" | "changed";
   /** What changed; none of what was added or removed. */
   readonly fields: readonly Field[];
+  readonly before: Node | undefined;
+  readonly after: Node | undefined;
+  /** Of nodes with several names: the first path on either side. */
+  readonly links: readonly [before: string | undefined, after: string | undefined];
 }
 
 /** Whether two files have the same bytes. */
@@ -53,16 +59,20 @@ export function* diffTrees(
   const links = [firstPaths(before), firstPaths(after)] as const;
   const waiting: Pair[] = [{ path: "/" as ByteString, before, after }];
   for (let pair = waiting.pop(); pair !== undefined; pair = waiting.pop()) {
-    const { path } = pair;
-    if (pair.before === undefined) yield { path, change: "added", fields: [] };
-    else if (pair.after === undefined) yield { path, change: "removed", fields: [] };
+    const first = [linkOf(links[0], pair.before), linkOf(links[1], pair.after)] as const;
+    if (pair.before === undefined) yield { ...pair, change: "added", fields: [], links: first };
+    else if (pair.after === undefined) yield { ...pair, change: "removed", fields: [], links: first };
     else {
       const fields = changedFields(pair.before, pair.after, same);
-      if (links[0].get(pair.before) !== links[1].get(pair.after)) fields.push("link");
-      if (fields.length > 0) yield { path, change: "changed", fields };
+      if (first[0] !== first[1]) fields.push("link");
+      if (fields.length > 0) yield { ...pair, change: "changed", fields, links: first };
     }
     waiting.push(...pairsBelow(pair).reverse());
   }
+}
+
+function linkOf(links: ReadonlyMap<Node, string>, node: Node | undefined): string | undefined {
+  return node === undefined ? undefined : links.get(node);
 }
 
 function pairsBelow({ path, before, after }: Pair): Pair[] {
