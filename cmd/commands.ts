@@ -10,6 +10,7 @@ import { mountServer } from "./mount-server.ts";
 import { pull } from "./pull.ts";
 import { registryServe } from "./registry-serve.ts";
 import { snapshotterServe } from "./snapshotter-serve.ts";
+import { stat } from "./stat.ts";
 import { status } from "./status.ts";
 import { umount } from "./umount.ts";
 import { unpack } from "./unpack.ts";
@@ -22,6 +23,7 @@ export const COMMANDS: readonly Command[] = [
   unpack,
   check,
   inspect,
+  stat,
   diff,
   snapshotterServe,
   status,

@@ -8,7 +8,7 @@ import { openContent } from "../lib/inspect/content-tree.ts";
 import { type ChangedField, type Difference, diffContents, type Field } from "../lib/inspect/diff.ts";
 import { FIELDS } from "../lib/tree/diff.ts";
 import { type Arguments, type Command, SilentExit } from "./command.ts";
-import { DATA_FLAGS, imageLocation } from "./image-flags.ts";
+import { DATA_FLAGS, oneLocationOfSeveral } from "./image-flags.ts";
 import { shown } from "./inspect-text.ts";
 
 /** As diff(1) and cmp(1) say it. */
@@ -44,8 +44,8 @@ export const diff: Command = {
   ],
   async run(args, context) {
     const { signal, print } = context;
-    await using before = await openContent(imageLocation(args, 0, context));
-    await using after = await openContent(imageLocation(args, 1, context));
+    await using before = await openContent(oneLocationOfSeveral(args, 0, context));
+    await using after = await openContent(oneLocationOfSeveral(args, 1, context));
     const options = { ignore: ignoredFields(args), progress: context.progress(), signal };
     const found: Difference[] = [];
     let count = 0;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ImageLocation } from "../lib/image/location.ts";
+import { type ImageLocation, isFile } from "../lib/image/location.ts";
 import { parsePlatform } from "../lib/oci/platform.ts";
 import type { Arguments, Context, Flag } from "./command.ts";
 import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
@@ -34,4 +34,11 @@ export function imageLocation(args: Arguments, index: number, { signal }: Contex
     ...(blobs === undefined ? {} : { blobs }),
     ...(backend === undefined ? {} : { backend }),
   };
+}
+
+/** The same where operands are of several kinds: flags for bootstrap files do not count for others. */
+export function oneLocationOfSeveral(args: Arguments, index: number, context: Context): ImageLocation {
+  const { blobs, backend, ...location } = imageLocation(args, index, context);
+  if (!isFile(location.location)) return location;
+  return { ...location, ...(blobs === undefined ? {} : { blobs }), ...(backend && { backend }) };
 }

@@ -11,7 +11,7 @@ import { chunksOf } from "../blob/chunker.ts";
 import { decompressed } from "../content/decompress.ts";
 import { EntryTree } from "../content/entry-tree.ts";
 import { loadImage } from "../image/load.ts";
-import { type ImageLocation, isFile, isNydusLocation } from "../image/location.ts";
+import { type ImageLocation, isNydusLocation } from "../image/location.ts";
 import { NydusImage } from "../image/nydus-image.ts";
 import { openStore } from "../image/open.ts";
 import type { TarEntry } from "../tar/entry.ts";
@@ -52,17 +52,12 @@ export interface ContentSource extends AsyncDisposable {
 
 const DIRECTORY = "dir:";
 
-/**
- * @param request.location besides what `locateImage` takes also ordinary images and "dir:PATH"; `blobs` and `backend`
- *   are for bootstrap files, and do not count for others
- */
+/** @param request.location besides what `locateImage` takes also ordinary images and "dir:PATH" */
 export async function openContent(request: ImageLocation): Promise<ContentSource> {
-  const { blobs: _, backend: __, ...plain } = request;
   const { location: name } = request;
   if (name.startsWith(DIRECTORY)) return directorySource(name);
-  if (isFile(name)) return nydusSource(await NydusImage.open(request));
-  if (await isNydusLocation(plain)) return nydusSource(await NydusImage.open(plain));
-  return ordinarySource(plain);
+  if (await isNydusLocation(request)) return nydusSource(await NydusImage.open(request));
+  return ordinarySource(request);
 }
 
 function directorySource(name: string): ContentSource {
