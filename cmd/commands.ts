@@ -9,6 +9,7 @@ import { mountKeeper } from "./mount-keeper.ts";
 import { mountServer } from "./mount-server.ts";
 import { pull } from "./pull.ts";
 import { registryServe } from "./registry-serve.ts";
+import { snapshotterInstall, snapshotterUninstall } from "./snapshotter-install.ts";
 import { snapshotterServe } from "./snapshotter-serve.ts";
 import { stat } from "./stat.ts";
 import { status } from "./status.ts";
@@ -26,6 +27,8 @@ export const COMMANDS: readonly Command[] = [
   stat,
   diff,
   snapshotterServe,
+  snapshotterInstall,
+  snapshotterUninstall,
   status,
   registryServe,
   mountServer,

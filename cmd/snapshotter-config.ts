@@ -62,6 +62,25 @@ export const SERVE_FLAGS: Readonly<Record<string, Flag>> = {
 type Value = string | boolean | readonly string[];
 type Values = Readonly<Record<string, Value>>;
 
+/** What was given of these flags, as a configuration file says it; the name of another file is left out. */
+export function configText(args: Arguments, defaults: Values): string {
+  const values = { ...defaults, ...givenValues(args) };
+  const lines = Object.entries(values).flatMap(([name, value]) =>
+    name === "config" ? [] : [`${name} = ${JSON.stringify(value)}\n`],
+  );
+  return lines.join("");
+}
+
+function givenValues(args: Arguments): Values {
+  const given = Object.entries(SERVE_FLAGS).flatMap(([name, { type }]) => {
+    const several = args.strings(name);
+    const one = type === "boolean" ? args.boolean(name) || undefined : args.string(name);
+    const value = several.length > 0 ? several : one;
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return Object.fromEntries(given);
+}
+
 /** Flags from the file that `--config` names below those of the command line. */
 export async function withConfig(
   args: Arguments,
@@ -72,13 +91,7 @@ export async function withConfig(
   const { settings, warnings } = isNydusSnapshotterConfig(parsed)
     ? await foreignConfig(parsed, path)
     : { settings: checkedConfig(parsed, path), warnings: [] };
-  const given = Object.entries(SERVE_FLAGS).flatMap(([name, { type }]) => {
-    const several = args.strings(name);
-    const one = type === "boolean" ? args.boolean(name) || undefined : args.string(name);
-    const value = several.length > 0 ? several : one;
-    return value === undefined ? [] : [[name, value] as const];
-  });
-  return { args: new Arguments([], { ...settings, ...Object.fromEntries(given) }), warnings };
+  return { args: new Arguments([], { ...settings, ...givenValues(args) }), warnings };
 }
 
 async function foreignConfig(parsed: object, path: string): Promise<ForeignConfig> {

@@ -18,7 +18,7 @@ const RANKS: readonly (readonly string[])[] = [
   ["lib/inspect", "lib/unpack"],
   ["lib/convert", "lib/mount"],
   ["lib/snapshot"],
-  ["lib/status"],
+  ["lib/setup", "lib/status"],
   ["cmd"],
   ["mod.ts"],
 ];

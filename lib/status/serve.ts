@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { chmodSync, existsSync, lstatSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { NydusError, toNydusError } from "../base/error.ts";
 import { statusApp } from "./app.ts";
@@ -41,6 +41,7 @@ export function serveStatus(address: string, source: StatusSource): StatusServer
 function listenUnix(path: string, fetch: (request: Request) => Response | Promise<Response>): StatusServer {
   if (existsSync(path) && !lstatSync(path).isSocket())
     throw new NydusError("exists", `Cannot serve status at "unix:${path}": it is another file`);
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const directory = mkdtempSync(join(dirname(path), ".n-"));
   const own = join(directory, "s");
   try {

@@ -20,6 +20,8 @@ export interface ContainerdOptions {
   readonly config?: string;
   /** Serve Kubernetes' container runtime interface too; configured by `config`. */
   readonly cri?: boolean;
+  /** Change the configuration once it is written, before containerd reads it. */
+  readonly configure?: (file: string) => Promise<void>;
 }
 
 export interface Containerd extends AsyncDisposable {
@@ -71,6 +73,7 @@ export async function startContainerd(options: ContainerdOptions): Promise<Conta
   const log = `${directory}/containerd.log`;
   await mkdir(directory, { recursive: true });
   await writeFile(`${directory}/config.toml`, configText(options, address));
+  await options.configure?.(`${directory}/config.toml`);
 
   let service: Service | undefined;
   const ctr = (args: readonly string[], runOptions?: RunOptions): Promise<Output> =>
