@@ -9,6 +9,7 @@ import { mountKeeper } from "./mount-keeper.ts";
 import { mountServer } from "./mount-server.ts";
 import { pull } from "./pull.ts";
 import { registryServe } from "./registry-serve.ts";
+import { snapshotterDoctor } from "./snapshotter-doctor.ts";
 import { snapshotterInstall, snapshotterUninstall } from "./snapshotter-install.ts";
 import { snapshotterServe } from "./snapshotter-serve.ts";
 import { stat } from "./stat.ts";
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Command[] = [
   snapshotterServe,
   snapshotterInstall,
   snapshotterUninstall,
+  snapshotterDoctor,
   status,
   registryServe,
   mountServer,
