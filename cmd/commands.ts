@@ -4,6 +4,7 @@ import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
 import { diff } from "./diff.ts";
 import { inspect } from "./inspect.ts";
+import { merge } from "./merge.ts";
 import { mount } from "./mount.ts";
 import { mountKeeper } from "./mount-keeper.ts";
 import { mountServer } from "./mount-server.ts";
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   inspect,
   stat,
   diff,
+  merge,
   snapshotterServe,
   snapshotterInstall,
   snapshotterUninstall,

@@ -46,8 +46,7 @@ export const inspect: Command = {
       throw new NydusError("usage", 'Cannot run "inspect": say one of PATH, --chunk and --tree');
     await using located = await locateImage(imageLocation(args, 0, context));
     const file = args.string("save");
-    if (file !== undefined)
-      await writeFileAtomically(file, only(located.bootstrap), { signal: context.signal });
+    if (file !== undefined) await writeFileAtomically(file, located.bootstrap, { signal: context.signal });
     const [path, chunk, tree] = wanted;
     if (typeof path === "string") return await showPath(located, path, args, context);
     if (typeof chunk === "string") return await showChunk(located, chunk, args, context);
@@ -55,10 +54,6 @@ export const inspect: Command = {
     await showImage(located, args, context);
   },
 };
-
-async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
-}
 
 async function showImage(located: LocatedImage, args: Arguments, { print }: Context): Promise<void> {
   const { name, image, bootstrap } = located;

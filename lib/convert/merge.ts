@@ -46,7 +46,7 @@ export async function mergeIntoBootstrap(
 }
 
 /** Different layers can make the same blob (one tar, compressed twice). A bootstrap may list it only once. */
-function referTo(blob: BlobRef, dir: Directory, instead: BlobRef): void {
+export function referTo(blob: BlobRef, dir: Directory, instead: BlobRef): void {
   for (const node of dir.entries.values()) {
     if (node.kind === "directory") referTo(blob, node, instead);
     else if (node.kind === "file") {

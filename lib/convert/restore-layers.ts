@@ -14,11 +14,14 @@ import { readLayerBootstrap } from "../blob/layer-bootstrap.ts";
 import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
 import type { NydusImage } from "../image/nydus-image.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
+import { isPlaceholder } from "../rafs/blob-table.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
 import { checkImage, openImage, readTree } from "../rafs/image.ts";
+import { blobsOf } from "../tree/blobs.ts";
 import { diffTrees } from "../tree/diff.ts";
+import { withImplicit } from "../tree/implicit.ts";
 import { mergeLayers } from "../tree/overlay.ts";
-import { type Attributes, type BlobRef, type Directory, IMPLICIT_DIRECTORY } from "../tree/tree.ts";
+import type { Directory } from "../tree/tree.ts";
 
 export interface RestoredLayer {
   /** Whiteouts are empty files named ".wh.*", as they are in a layer. */
@@ -50,9 +53,6 @@ function unsupported(state: string): NydusError {
   return new NydusError("unsupported", `Cannot restore the layers: ${state}`);
 }
 
-/** A bootstrap inside a blob cannot know the blob's digest: 64 times "x" stands for it. */
-const PLACEHOLDER = /^x+$/;
-
 async function restoredLayer(bytes: Uint8Array, blob: Descriptor, image: NydusImage): Promise<RestoredLayer> {
   const [violation] = await checkImage(bytes);
   if (violation !== undefined)
@@ -63,43 +63,8 @@ async function restoredLayer(bytes: Uint8Array, blob: Descriptor, image: NydusIm
     throw unsupported(`layer "${blob.digest}" is of another kind than the image`);
   const root = readTree(bootstrap);
   const own = digestHex(blob.digest);
-  for (const ref of blobsOf(root)) if (PLACEHOLDER.test(ref.id)) ref.id = own;
+  for (const ref of blobsOf(root)) if (isPlaceholder(ref.id)) ref.id = own;
   const loaded = await loadChunkMaps(bootstrap, { fetcher: image.fetcher, ownId: own });
-  const maps = loaded.map((map) => (PLACEHOLDER.test(map.blobId) ? { ...map, blobId: own } : map));
+  const maps = loaded.map((map) => (isPlaceholder(map.blobId) ? { ...map, blobId: own } : map));
   return { tree: withImplicit(root), maps };
-}
-
-function blobsOf(root: Directory): ReadonlySet<BlobRef> {
-  const blobs = new Set<BlobRef>();
-  const waiting = [root];
-  for (let dir = waiting.pop(); dir !== undefined; dir = waiting.pop()) {
-    for (const node of dir.entries.values()) {
-      if (node.kind === "directory") waiting.push(node);
-      else if (node.kind === "file") for (const { blob } of node.chunks) blobs.add(blob);
-    }
-  }
-  return blobs;
-}
-
-/**
- * A bootstrap does not tell which directories its layer did not mention. Those that look like it are taken for such: a
- * wrong guess shows when the layers are compared with the image.
- */
-function withImplicit(dir: Directory): Directory {
-  const entries: Directory["entries"] = new Map();
-  for (const [name, node] of dir.entries)
-    entries.set(name, node.kind === "directory" ? withImplicit(node) : node);
-  return { ...dir, implicit: dir.entries.size > 0 && looksImplicit(dir.attributes), entries };
-}
-
-function looksImplicit({ mode, uid, gid, mtime, mtimeNs, xattrs }: Attributes): boolean {
-  const plain = IMPLICIT_DIRECTORY;
-  return (
-    mode === plain.mode &&
-    uid === plain.uid &&
-    gid === plain.gid &&
-    mtime === plain.mtime &&
-    mtimeNs === plain.mtimeNs &&
-    xattrs.size === 0
-  );
 }

@@ -77,6 +77,11 @@ function nameOf<T extends string>(values: Readonly<Record<T, number>>, value: nu
   throw corrupt(`Cannot read the blob table: ${what} ${value} is not known`);
 }
 
+/** A bootstrap inside a blob cannot know the blob's digest: 64 times "x" stands for it. */
+export function isPlaceholder(id: string): boolean {
+  return /^x+$/.test(id);
+}
+
 /** A blob id field: text up to the first NUL. */
 export function idText(field: Uint8Array): string {
   return byteString(field).replace(/\0+$/, "");
