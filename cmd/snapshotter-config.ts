@@ -110,11 +110,12 @@ async function foreignConfig(parsed: object, path: string): Promise<ForeignConfi
 /** It need not be there: nothing of it is needed to mount. */
 async function nydusdConfig(path: string): Promise<ForeignConfig> {
   try {
-    const parsed: unknown = JSON.parse(await readText(path));
+    const text = await readText(path);
+    const parsed: unknown = path.endsWith(".toml") ? parseToml(text, path) : JSON.parse(text);
     if (typeof parsed === "object" && parsed !== null) return readNydusdConfig(parsed);
     return { settings: {}, warnings: ["is no object"] };
   } catch (error) {
-    const state = isCode(error, "not_found") ? "does not exist" : "cannot be read as JSON";
+    const state = isCode(error, "not_found") ? "does not exist" : "cannot be read as JSON or TOML";
     return { settings: {}, warnings: [state] };
   }
 }

@@ -22,7 +22,7 @@ test("readNydusSnapshotterConfig() takes over what there is here, and is silent 
     level = "trace"
     log_to_stdout = false
     [metrics]
-    address = ":9110"
+    address = "10.0.0.1:9110"
     [remote]
     skip_ssl_verify = true
     [cache_manager]
@@ -36,8 +36,9 @@ test("readNydusSnapshotterConfig() takes over what there is here, and is silent 
       root: "/srv/nydus",
       address: "/run/n.sock",
       "log-level": "debug",
-      status: ":9110",
+      status: "10.0.0.1:9110",
       insecure: true,
+      "cache-grace": "86400s",
     },
     warnings: [],
   });
@@ -49,6 +50,7 @@ test.each([
   ["a signature check", "image.validate_signature = true", '"image.validate_signature" is NOT done'],
   ["a wrong type", "root = 5", '"root" is not a text'],
   ["a level of its own", 'log.level = "loud"', '"log.level" is no log level'],
+  ["what is no time", 'cache_manager.gc_period = "soon"', '"cache_manager.gc_period" is no time'],
   ["a name every object has", "toString = 1", '"toString" is not known'],
 ])("readNydusSnapshotterConfig() warns of %s", (_, line, warning) => {
   const { settings, warnings } = readNydusSnapshotterConfig(Bun.TOML.parse(`version = 1\n${line}\n`));
@@ -66,7 +68,7 @@ test("readNydusdConfig() takes the scheme and the cache, and never credentials",
           skip_verify: false,
           auth: "c2VjcmV0",
           timeout: 5,
-          proxy: { url: "http://p" },
+          proxy: { url: "http://p", fallback: true, dragonfly_scheduler_endpoint: "http://s" },
         },
       },
       cache: { type: "blobcache", config: { work_dir: "/srv/cache" } },
@@ -77,11 +79,40 @@ test("readNydusdConfig() takes the scheme and the cache, and never credentials",
     fs_prefetch: { enable: true, threads_count: 4 },
   };
   const { settings, warnings } = readNydusdConfig(config);
-  expect(settings).toEqual({ "plain-http": true, "cache-dir": "/srv/cache" });
+  expect(settings).toEqual({ "plain-http": true, "cache-dir": "/srv/cache", proxy: "http://p" });
   expect(warnings.map((warning) => warning.split(" ")[0])).toEqual([
     '"device.backend.config.auth"',
-    '"device.backend.config.proxy.url"',
+    '"device.backend.config.proxy.dragonfly_scheduler_endpoint"',
     '"fs_prefetch.enable"',
   ]);
   expect(warnings.join()).not.toContain("c2VjcmV0");
+});
+
+test("readNydusdConfig() reads the second version as the first", () => {
+  const config = {
+    version: 2,
+    id: "x",
+    backend: { type: "registry", registry: { scheme: "http", host: "h", proxy: { url: "http://p" } } },
+    cache: {
+      type: "filecache",
+      validate: true,
+      prefetch: { enable: false, threads: 4, batch_size: 1 },
+      filecache: { work_dir: "/srv/cache" },
+    },
+    rafs: { mode: "direct", batch_size: 1, validate: true, enable_xattr: true, prefetch: { threads: 1 } },
+    overlay: { upper_dir: "/u" },
+  };
+  const { settings, warnings } = readNydusdConfig(config);
+  expect(settings).toEqual({ "plain-http": true, "cache-dir": "/srv/cache", proxy: "http://p" });
+  expect(warnings).toEqual(['"overlay.upper_dir" is not known']);
+});
+
+test("what would mean something else here, or stop the start, is named", () => {
+  const { settings, warnings } = readNydusSnapshotterConfig({ version: 1, metrics: { address: ":9110" } });
+  expect(settings).toEqual({ status: ":9110" });
+  expect(warnings).toEqual(['"metrics.address" listens on loopback here; name an address for more']);
+  const backend = { type: "registry", config: { proxy: { url: "localhost:6789" } } };
+  const nydusd = readNydusdConfig({ device: { backend, cache: { config: { work_dir: "." } } } });
+  expect(nydusd.settings).toEqual({});
+  expect(nydusd.warnings).toHaveLength(2);
 });

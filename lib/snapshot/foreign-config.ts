@@ -34,6 +34,14 @@ const as =
         : { settings: { [flag]: value } }
       : { warning: "is not a text" };
 
+/** A text of a certain form; of another form it would stop the start. */
+const asLike =
+  (flag: string, form: RegExp, warning: string): Rule =>
+  (value) =>
+    typeof value === "string" && value !== "" && !form.test(value) ? { warning } : as(flag)(value);
+
+const URL_FORM = /^https?:\/\/./;
+
 /** Harmless with these values; otherwise something is asked for that does not exist here. */
 const unless =
   (harmless: readonly unknown[], warning: string): Rule =>
@@ -63,6 +71,22 @@ const level: Rule = (value) => {
   const known = typeof value === "string" ? LEVELS[value.toLowerCase()] : undefined;
   return known === undefined ? { warning: "is no log level" } : { settings: { "log-level": known } };
 };
+
+const SECONDS: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1 };
+
+/** Go writes times as "1h30m0s"; less than a second does not matter here. */
+function time(flag: string): Rule {
+  return (value) => {
+    const parts = typeof value === "string" ? [...value.matchAll(/(\d+)(h|ms|m|s)/g)] : [];
+    if (parts.length === 0 || parts.map(([whole]) => whole).join("") !== value)
+      return { warning: "is no time" };
+    const seconds = parts.reduce(
+      (sum, [, count, unit = ""]) => sum + Number(count) * (SECONDS[unit] ?? 0),
+      0,
+    );
+    return { settings: { [flag]: `${seconds}s` } };
+  };
+}
 
 const LAYOUT = "is not supported: containers get overlays that every runtime can mount";
 const KEYCHAIN = "is not supported yet: credentials come from docker's configuration";
@@ -103,12 +127,17 @@ const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
   "log.log_rotation_max_age": needless,
   "log.log_rotation_local_time": needless,
   "log.log_rotation_compress": needless,
-  "metrics.address": as("status"),
+  "metrics.address": (value) => ({
+    ...as("status")(value),
+    ...(String(value).startsWith(":")
+      ? { warning: "listens on loopback here; name an address for more" }
+      : {}),
+  }),
   "metrics.hung_io_interval": needless,
   "metrics.collect_interval": needless,
   "remote.convert_vpc_registry": unless(OFF, "is not supported"),
   "remote.skip_ssl_verify": switchedOn("insecure"),
-  "remote.mirrors_config.dir": unless(OFF, "is not supported yet: mirrors are not used"),
+  "remote.mirrors_config.dir": as("hosts-dir"),
   "remote.mirrors_config.health_check_interval": needless,
   "remote.mirrors_config.failure_limit": needless,
   "remote.mirrors_config.ping_url": needless,
@@ -126,7 +155,7 @@ const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
   "snapshot.sync_remove": needless, // always
   "snapshot.enable_overlayfs_volatile": unless(OFF, "is not supported: ask for it with a snapshot's label"),
   "cache_manager.disable": unless(OFF, "is not supported: cached data of removed images goes"),
-  "cache_manager.gc_period": needless,
+  "cache_manager.gc_period": time("cache-grace"),
   "cache_manager.cache_dir": as("cache-dir"),
   "image.public_key_file": needless,
   "image.validate_signature": unless(OFF, "is NOT done: images are not checked against signatures"),
@@ -144,6 +173,9 @@ const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
 const SECRET = "is not used: credentials do not belong into this file";
 
 const NYDUSD_RULES: Readonly<Record<string, Rule>> = {
+  version: needless,
+  id: needless,
+  "device.id": needless,
   "device.backend.type": unless(["registry"], "is not supported: blobs come from the image's registry"),
   "device.backend.config.scheme": (value) => (value === "http" ? { settings: { "plain-http": true } } : {}),
   "device.backend.config.skip_verify": switchedOn("insecure"),
@@ -157,13 +189,22 @@ const NYDUSD_RULES: Readonly<Record<string, Rule>> = {
   "device.backend.config.retry_limit": needless,
   "device.backend.config.blob_url_scheme": unless(OFF, "is not supported"),
   "device.backend.config.blob_redirected_host": unless(OFF, "is not supported"),
+  "device.backend.config.proxy.url": asLike("proxy", URL_FORM, "is no URL"),
+  "device.backend.config.proxy.ping_url": asLike("proxy-ping", URL_FORM, "is no URL"),
+  "device.backend.config.proxy.use_http": switchedOn("proxy-http"),
+  "device.backend.config.proxy.fallback": unless(
+    [true],
+    "is not supported: the origin is asked when the proxy fails",
+  ),
+  "device.backend.config.proxy.check_interval": needless,
+  "device.backend.config.proxy.check_pause_elapsed": needless,
   "device.cache.type": unless(
     ["blobcache", "filecache"],
     "is not supported: chunks are always kept in files",
   ),
   "device.cache.compressed": needless,
   "device.cache.validate": needless, // every chunk, always
-  "device.cache.config.work_dir": as("cache-dir"),
+  "device.cache.config.work_dir": asLike("cache-dir", /^\//, "is not used: it is no absolute path"),
   "device.cache.config.disable_indexed_map": needless,
   mode: needless,
   digest_validate: needless,
@@ -196,13 +237,42 @@ export function nydusdConfigPath(parsed: object): string | undefined {
   return typeof path === "string" && path !== "" ? path : undefined;
 }
 
+/** Of either version: what the second one calls differently means the same. */
 export function readNydusdConfig(parsed: object): ForeignConfig {
-  return applied(NYDUSD_RULES, parsed);
+  const second = "version" in parsed && parsed.version === 2;
+  return applied(NYDUSD_RULES, parsed, second ? firstName : (key) => key);
 }
 
-function applied(rules: Readonly<Record<string, Rule>>, parsed: object): ForeignConfig {
+/** The longest beginning of a key comes first. */
+const FIRST_NAMES: readonly (readonly [second: string, first: string])[] = [
+  ["backend.registry.", "device.backend.config."],
+  ["backend.", "device.backend."],
+  ["cache.filecache.", "device.cache.config."],
+  ["cache.prefetch.threads", "fs_prefetch.threads_count"],
+  ["cache.prefetch.batch_size", "fs_prefetch.merging_size"],
+  ["cache.prefetch.", "fs_prefetch."],
+  ["cache.", "device.cache."],
+  ["rafs.prefetch.threads", "fs_prefetch.threads_count"],
+  ["rafs.prefetch.batch_size", "fs_prefetch.merging_size"],
+  ["rafs.prefetch.", "fs_prefetch."],
+  ["rafs.batch_size", "amplify_io"],
+  ["rafs.validate", "digest_validate"],
+  ["rafs.", ""],
+];
+
+function firstName(key: string): string {
+  const found = FIRST_NAMES.find(([second]) => key.startsWith(second));
+  return found === undefined ? key : `${found[1]}${key.slice(found[0].length)}`;
+}
+
+function applied(
+  rules: Readonly<Record<string, Rule>>,
+  parsed: object,
+  nameOf = (key: string): string => key,
+): ForeignConfig {
   const outcomes = leaves(parsed).map(([key, value]) => {
-    const rule = Object.hasOwn(rules, key) ? rules[key] : undefined;
+    const name = nameOf(key);
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
     const { settings = {}, warning } = rule?.(value) ?? { warning: "is not known" };
     return { settings, warnings: warning === undefined ? [] : [`"${key}" ${warning}`] };
   });
