@@ -1,7 +1,7 @@
 /**
  * What the built program unpacks is what an image holds: images of the reference tools, and awkward ones of our own.
  */
-import { mkdir } from "node:fs/promises";
+import { cp, mkdir } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { checkTree, writeExpected } from "./support/check-tree.ts";
 import { checkGoldenTree, golden, hasGolden } from "./support/golden.ts";
@@ -13,7 +13,7 @@ import { workspace } from "./support/workspace.ts";
 const NO_DIFFERENCES = /, 0 differences$/;
 
 describe.skipIf(!hasGolden)("golden images", () => {
-  test.each(["v6-zstd", "v6-none", "v6-lz4", "v6-chunk64k", "v6-prefetch", "v5-zstd", "v5-lz4"])(
+  test.each(["v6-zstd", "v6-none", "v6-lz4", "v6-chunk64k", "v6-prefetch", "v6-batch", "v5-zstd", "v5-lz4"])(
     "golden %s of the reference converter unpacks with 0 differences",
     async (name) => {
       const place = await workspace();
@@ -28,6 +28,7 @@ describe.skipIf(!hasGolden)("golden images", () => {
     ["v6-chunk4k", "v6-chunk4k"],
     ["v6-chunk16m", "v6-chunk16m"],
     ["v6-dict", "v6-sha256"],
+    ["v6-encrypt", "v6-encrypt"],
     ["v5-sha256", "v5-sha256"],
   ])(
     "golden %s, a bootstrap with the blobs of %s, unpacks but for the xattr it lacks",
@@ -39,6 +40,14 @@ describe.skipIf(!hasGolden)("golden images", () => {
       expect(found).toMatch(/^differs {2}'\/etc\/user-xattr' xattrs: .*\n.*, 1 differences$/);
     },
   );
+});
+
+test.skipIf(!hasGolden)("golden v6-ociref unpacks out of the original layers", async () => {
+  const place = await workspace();
+  await cp(golden("plain", "oci"), place.path("image"), { recursive: true });
+  await cp(golden("images", "v6-ociref"), place.path("image"), { recursive: true, force: true });
+  await place.tool(["unpack", `oci:${place.path("image")}:t`, place.path("out")]);
+  expect(await checkGoldenTree(golden("plain", "tree.jsonl"), place.path("out"))).toMatch(NO_DIFFERENCES);
 });
 
 describe.skipIf(!hasGolden)("convert --reverse", () => {

@@ -14,10 +14,21 @@ import { chunkMaps as chunkMapsV5 } from "../rafs/v5/chunk-maps.ts";
 import { type ChunkInfoV2, INFO_FLAGS } from "./chunk-info-v2.ts";
 import type { ChunkInfos } from "./chunk-infos.ts";
 import { type ChunkInfoSource, readChunkInfos } from "./read-chunk-infos.ts";
+import { type TarParts, tarMaps } from "./tar-map.ts";
 
-/** The chunks that the image uses of each blob, in the order of `blobs`. @throws corrupt, unsupported, and what fetching throws */
-export async function loadChunkMaps(image: RafsImage, source: ChunkInfoSource): Promise<ChunkMap[]> {
+/**
+ * The chunks that the image uses of each blob, in the order of `blobs`.
+ *
+ * @param tarParts of images that lie in plain tars: what their maps are to list
+ * @throws corrupt, unsupported, and what fetching throws
+ */
+export async function loadChunkMaps(
+  image: RafsImage,
+  source: ChunkInfoSource,
+  tarParts: TarParts = "chunks",
+): Promise<ChunkMap[]> {
   if (image.version === 5) return chunkMapsV5(image);
+  if (image.superblock.tarfs) return await tarMaps(image, source, tarParts);
   const chunks = readChunks(image);
   return await Promise.all(
     chunks.map(async (found, i) => {

@@ -1,6 +1,6 @@
 /**
- * What the kernel gets as an image: the bootstrap itself, or, of one that it cannot read (RAFS v5), an equivalent one
- * that lies in the cache directory under the digest of the original.
+ * What the kernel gets as an image: the bootstrap itself, or, of one that it cannot read (RAFS v5) or would read wrong
+ * (some of tarfs), an equivalent one that lies in the cache directory under the digest of the original.
  *
  * @module
  */
@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeFileAtomically } from "../content/files.ts";
 import { openBootstrap } from "../rafs/bootstrap.ts";
+import { withPlacedLinks } from "../rafs/tarfs-links.ts";
 import { erofsBootstrap } from "../rafs/v5/erofs.ts";
 import type { CheckedBootstrap } from "./checked-bootstrap.ts";
 
@@ -26,12 +27,15 @@ export async function erofsImage(
   { image, digest }: CheckedBootstrap,
   cacheDirectory: string,
 ): Promise<ErofsImage> {
-  if (image.version === 6) return { path, blobs: image.blobs.map(({ id }) => id) };
+  const original = { path, blobs: image.blobs.map(({ id }) => id) };
+  if (image.version === 6 && !image.superblock.tarfs) return original;
   const directory = join(cacheDirectory, "erofs");
   const translated = join(directory, `${digest}.${WRITER_VERSION}`);
   if (!existsSync(translated)) {
+    const bytes = image.version === 5 ? erofsBootstrap(image) : withPlacedLinks(image);
+    if (bytes === undefined) return original;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    await writeFileAtomically(translated, erofsBootstrap(image), { mode: 0o600 });
+    await writeFileAtomically(translated, bytes, { mode: 0o600 });
   }
   return { path: translated, blobs: openBootstrap(readFileSync(translated)).blobs.map(({ id }) => id) };
 }

@@ -191,7 +191,7 @@ export class ImageMounts implements AsyncDisposable {
     const directory = dirname(request.bootstrap);
     const keep = join(cacheDirectory, "chunk-info", checked.digest);
     const blobs = await ImageBlobs.open({
-      maps: await loadChunkMaps(checked.image, { fetcher, directory, keep }),
+      maps: await loadChunkMaps(checked.image, { fetcher, directory, keep }, "pieces"),
       cache: this.#cache,
       fetcher,
       silence: readTimeout(request.source),

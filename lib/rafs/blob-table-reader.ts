@@ -15,7 +15,7 @@ import {
 } from "./blob-table.ts";
 import { deviceSlot, SLOT_TABLE_OFFSET } from "./device-slot.ts";
 import { BLOB_FEATURES, REFUSED_BLOB_FEATURES } from "./flags.ts";
-import { BLOCK_SIZE, type Superblock } from "./superblock.ts";
+import type { Superblock } from "./superblock.ts";
 import { unreadable, unsupported } from "./superblock-reader.ts";
 
 /** A record of 40 bytes and a dictionary of at most 32 KiB. */
@@ -29,7 +29,6 @@ export interface Blobs {
 
 /** Features we do not serve; each has its sentence. */
 const UNSUPPORTED: readonly (readonly [bit: number, sentence: string])[] = [
-  [BLOB_FEATURES.tarfs, "its blobs are plain tars (tarfs)"],
   [BLOB_FEATURES.external, "its blobs are external files"],
 ];
 
@@ -49,7 +48,7 @@ export function readBlobs(view: DataView, superblock: Superblock): Blobs {
     const slot = deviceSlot.read(view, SLOT_TABLE_OFFSET + i * deviceSlot.size);
     checkEntry(entry, i, superblock);
     if (idText(slot.tag) !== entry.id) throw unreadable(`device slot ${i} does not name blob ${entry.id}`);
-    if (slot.blocks !== entry.uncompressedSize / BLOCK_SIZE)
+    if (slot.blocks !== entry.uncompressedSize / superblock.blockSize)
       throw unreadable(`device slot ${i} has ${slot.blocks} blocks, not the size of blob ${entry.id}`);
     const { chunkSize: _, ...blob } = entry;
     blobs.push(blob);
@@ -69,7 +68,10 @@ function checkEntry(blob: BlobInfo & { chunkSize: number }, index: number, super
   for (const [bit, sentence] of UNSUPPORTED) if ((blob.features & bit) !== 0) throw unsupported(sentence);
   if ((blob.features & REFUSED_BLOB_FEATURES) !== 0)
     bad(`has unknown features 0x${blob.features.toString(16)}`);
-  if ((blob.features & BLOB_FEATURES.aligned) === 0) bad("does not align its chunks to 4096");
+  if (superblock.tarfs !== ((blob.features & BLOB_FEATURES.tarfs) !== 0))
+    bad("is a plain tar, or the image is one of plain tars, but not both");
+  if (superblock.tarfs === ((blob.features & BLOB_FEATURES.aligned) !== 0))
+    bad(superblock.tarfs ? "aligns chunks that lie in a tar" : "does not align its chunks to 4096");
   if (!BLOB_ID.test(blob.id)) bad("is not named by 64 hex digits");
   if (blob.index !== index) bad(`says that it is blob ${blob.index}`);
   if (blob.chunkSize !== superblock.chunkSize)
@@ -77,22 +79,33 @@ function checkEntry(blob: BlobInfo & { chunkSize: number }, index: number, super
   if (blob.chunkCount === 0 || blob.chunkCount > MAX_CHUNKS) bad(`has ${blob.chunkCount} chunks`);
   if ((blob.cipher !== undefined) !== ((blob.features & BLOB_FEATURES.encrypted) !== 0))
     bad("has a cipher, or says that it is encrypted, but not both");
-  checkSizes(blob, bad);
-  checkChunkInfo(blob, bad);
+  checkSizes(blob, superblock.blockSize, bad);
+  if (superblock.tarfs) checkTar(blob, bad);
+  else checkChunkInfo(blob, bad);
 }
 
-function checkSizes(blob: BlobInfo, bad: (state: string) => never): void {
+function checkSizes(blob: BlobInfo, blockSize: number, bad: (state: string) => never): void {
   if (blob.compressedSize > MAX_COMPRESSED_SIZE) bad(`has ${blob.compressedSize} compressed bytes`);
   const { uncompressedSize } = blob;
   if (
     uncompressedSize === 0 ||
     uncompressedSize > MAX_UNCOMPRESSED_SIZE ||
-    uncompressedSize % BLOCK_SIZE !== 0
+    uncompressedSize % blockSize !== 0
   ) {
     bad(`has ${uncompressedSize} uncompressed bytes`);
   }
   if (blob.ciOffset + blob.ciCompressedSize > MAX_COMPRESSED_SIZE) bad("has compression information nowhere");
   if (dataSize(blob) < 0) bad("has no room for its chunks");
+}
+
+/** What else the reference writes about such a blob is left over from others and means nothing. */
+function checkTar(blob: BlobInfo, bad: (state: string) => never): void {
+  if (blob.compressor !== "none" || blob.cipher !== undefined)
+    bad("is a plain tar that is compressed or encrypted");
+  if (blob.compressedSize !== blob.uncompressedSize)
+    bad(`is a plain tar of ${blob.compressedSize} bytes, or of ${blob.uncompressedSize}`);
+  if ((blob.features & (UNIT_FEATURES | BLOB_FEATURES.separate)) !== 0)
+    bad("is a plain tar with compression information");
 }
 
 function checkChunkInfo(blob: BlobInfo, bad: (state: string) => never): void {
@@ -113,6 +126,7 @@ function checkChunkInfo(blob: BlobInfo, bad: (state: string) => never): void {
 
 /** Bytes of the stored blob that hold chunks: compressed offsets end at or before it. */
 export function dataSize(blob: BlobInfo): number {
+  if ((blob.features & BLOB_FEATURES.tarfs) !== 0) return blob.compressedSize;
   if ((blob.features & BLOB_FEATURES.separate) !== 0) return blob.compressedSize;
   if ((blob.features & BLOB_FEATURES.capTarToc) === 0) return blob.compressedSize;
   const header = (blob.features & BLOB_FEATURES.tarHeaders) !== 0 ? 512 : 0;

@@ -10,8 +10,15 @@ import type { BlobInfo } from "./blob-table.ts";
 import { readBlobs } from "./blob-table-reader.ts";
 import { type DirectoryEntry, lookupName, readDirectory } from "./directory-reader.ts";
 import { chunkIndex, compactInode, extendedInode, inodeSize } from "./inode.ts";
-import { blockCount, chunkIndexes, dataBlock, locateInode, type RawInode } from "./inode-reader.ts";
-import { BLOCK_SIZE, type Superblock } from "./superblock.ts";
+import {
+  blockCount,
+  chunkIndexes,
+  dataBlock,
+  isMisplaced,
+  locateInode,
+  type RawInode,
+} from "./inode-reader.ts";
+import type { Superblock } from "./superblock.ts";
 import { readSuperblock, unreadable } from "./superblock-reader.ts";
 import { readXattrs } from "./xattr.ts";
 
@@ -100,6 +107,12 @@ export class Bootstrap {
   readlink(nid: number): Uint8Array {
     const inode = this.raw(nid);
     if (inode.kind !== "symlink") throw unreadable(`inode ${nid} is not a symbolic link`);
+    if (isMisplaced(inode, this.superblock)) {
+      const start = inode.at + inode.headSize;
+      const target = this.bytes.subarray(start, start + inode.size);
+      if (target.byteLength === inode.size) return target;
+      throw unreadable(`link ${nid} has a target past the end of the file`);
+    }
     const parts: Uint8Array[] = [];
     for (let k = 0; k < blockCount(inode); k++) {
       const { offset, size } = dataBlock(this.view, inode, k);
@@ -118,7 +131,7 @@ export class Bootstrap {
   /** Where the file's bytes [offset, offset + length) are, as far as the file reaches; neighbours are joined. */
   extents(nid: number, offset: number, length: number): Extent[] {
     const inode = this.raw(nid);
-    const { chunkSize } = this.superblock;
+    const { chunkSize, blockSize } = this.superblock;
     const indexes = chunkIndexes(this.view, inode, chunkSize);
     const end = Math.min(offset + length, inode.size);
     const found: { blob: number; offset: number; length: number }[] = [];
@@ -129,7 +142,7 @@ export class Bootstrap {
       const blob = (X.device.read(this.view, record) & 0xff) - 1;
       if (blob < 0 || blob >= this.blobs.length)
         throw unreadable(`chunk ${chunk} of file ${nid} is in no blob`);
-      const start = X.block.read(this.view, record) * BLOCK_SIZE + (at - chunk * chunkSize);
+      const start = X.block.read(this.view, record) * blockSize + (at - chunk * chunkSize);
       const last = found.at(-1);
       if (last !== undefined && last.blob === blob && last.offset + last.length === start)
         last.length += stop - at;

@@ -7,12 +7,13 @@
 import type { Bootstrap } from "./bootstrap.ts";
 import { type Report, TABLES } from "./check-report.ts";
 import { deviceSlot, SLOT_TABLE_OFFSET } from "./device-slot.ts";
-import { BLOCK_SIZE, SUPERBLOCK_OFFSET, superblock as superblockRecord } from "./superblock.ts";
+import { SUPERBLOCK_OFFSET, superblock as superblockRecord } from "./superblock.ts";
 
 export function checkDevices(image: Bootstrap, report: Report): void {
   const { blobs, mappedBlocks, superblock, bytes } = image;
-  const total = blobs.reduce((sum, { uncompressedSize }) => sum + uncompressedSize, 0) / BLOCK_SIZE;
-  if (superblock.blocks !== total && !(blobs.length === 0 && superblock.blocks === BLOCK_SIZE))
+  const { blockSize } = superblock;
+  const total = blobs.reduce((sum, { uncompressedSize }) => sum + uncompressedSize, 0) / blockSize;
+  if (superblock.blocks !== total && !(blobs.length === 0 && superblock.blocks === blockSize))
     report.add(
       TABLES,
       SUPERBLOCK_OFFSET + superblockRecord.fields.blocks.offset,
@@ -21,7 +22,7 @@ export function checkDevices(image: Bootstrap, report: Report): void {
   const ranges = blobs
     .map(({ uncompressedSize }, i) => ({
       i,
-      start: (mappedBlocks[i] ?? 0) * BLOCK_SIZE,
+      start: (mappedBlocks[i] ?? 0) * blockSize,
       size: uncompressedSize,
     }))
     // Address 0 means that the device is in no flat space.

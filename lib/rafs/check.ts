@@ -14,7 +14,7 @@ import { DirectoryScan } from "./check-directory.ts";
 import { type Here, Report, TABLES, type Violation } from "./check-report.ts";
 import { dirent, ENTRY_TYPES } from "./dirent.ts";
 import { extendedInode, LAYOUT, NID_UNIT } from "./inode.ts";
-import { hasXattrs, linkCount, locateInode, type RawInode } from "./inode-reader.ts";
+import { blockCount, dataBlock, hasXattrs, linkCount, locateInode, type RawInode } from "./inode-reader.ts";
 import { unreadable } from "./superblock-reader.ts";
 import { MAX_DEPTH } from "./tree-reader.ts";
 
@@ -88,6 +88,8 @@ class Walk {
       if (this.#report.full) return;
       this.#directory(visit);
     }
+    const { chunkTable } = this.#image.superblock;
+    this.#report.guard(TABLES, chunkTable.offset, () => this.#chunks.finish());
     for (const { found, claimed, here, at } of this.#links.values())
       if (found !== claimed) this.#report.add(here, at, `it has ${found} names, its inode says ${claimed}`);
   }
@@ -170,6 +172,7 @@ class Walk {
   #symlink(inode: RawInode): void {
     if (inode.size === 0 || inode.size > MAX_TARGET) throw unreadable(`its target has ${inode.size} bytes`);
     this.#common(inode, inode.size);
+    for (let k = 0; k < blockCount(inode); k++) dataBlock(this.#image.view, inode, k);
     if (this.#image.readlink(inode.nid).includes(0)) throw unreadable("its target has a NUL byte");
   }
 

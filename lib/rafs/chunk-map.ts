@@ -76,6 +76,32 @@ export interface ChunkMap {
   readonly cipher?: Cipher;
 }
 
+type MapFacts = Omit<ChunkMap, "count" | keyof ChunkArrays>;
+type ChunkArrays = Pick<
+  ChunkMap,
+  | "uncompressedOffset"
+  | "uncompressedLength"
+  | "compressedOffset"
+  | "compressedLength"
+  | "compressed"
+  | "digests"
+>;
+
+/** To be filled. */
+export function emptyChunkMap(facts: MapFacts, count: number): ChunkMap {
+  const shared = (bytes: number): SharedArrayBuffer => new SharedArrayBuffer(bytes);
+  return {
+    ...facts,
+    count,
+    uncompressedOffset: new Float64Array(shared(8 * count)),
+    uncompressedLength: new Uint32Array(shared(4 * count)),
+    compressedOffset: new Float64Array(shared(8 * count)),
+    compressedLength: new Uint32Array(shared(4 * count)),
+    compressed: new Uint8Array(shared(count)),
+    digests: new Uint8Array(shared(32 * count)),
+  };
+}
+
 /** Index of the last chunk that starts at or before `offset`, or -1. */
 export function chunkAt(map: ChunkMap, offset: number): number {
   let low = -1;

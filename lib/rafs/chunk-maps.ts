@@ -8,7 +8,7 @@ import type { NydusError } from "../base/error.ts";
 import type { BlobInfo } from "./blob-table.ts";
 import { dataSize, UNIT_FEATURES } from "./blob-table-reader.ts";
 import type { Bootstrap } from "./bootstrap.ts";
-import type { ChunkMap } from "./chunk-map.ts";
+import { type ChunkMap, emptyChunkMap } from "./chunk-map.ts";
 import { chunkRecord } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
 import { BLOCK_SIZE } from "./superblock.ts";
@@ -150,20 +150,7 @@ function bad(at: number, state: string): NydusError {
 }
 
 function emptyMap(blob: BlobInfo, count: number): ChunkMap {
-  const shared = (bytes: number): SharedArrayBuffer => new SharedArrayBuffer(bytes);
-  return {
-    blobId: blob.id,
-    compressor: blob.compressor,
-    digester: blob.digester,
-    compressedSize: dataSize(blob),
-    uncompressedSize: blob.uncompressedSize,
-    count,
-    uncompressedOffset: new Float64Array(shared(8 * count)),
-    uncompressedLength: new Uint32Array(shared(4 * count)),
-    compressedOffset: new Float64Array(shared(8 * count)),
-    compressedLength: new Uint32Array(shared(4 * count)),
-    compressed: new Uint8Array(shared(count)),
-    digests: new Uint8Array(shared(32 * count)),
-    ...(blob.cipher === undefined ? {} : { cipher: blob.cipher }),
-  };
+  const { id, compressor, digester, uncompressedSize, cipher } = blob;
+  const facts = { blobId: id, compressor, digester, uncompressedSize, compressedSize: dataSize(blob) };
+  return emptyChunkMap({ ...facts, ...(cipher === undefined ? {} : { cipher }) }, count);
 }

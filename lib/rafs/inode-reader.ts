@@ -16,7 +16,7 @@ import {
   layoutOf,
   NID_UNIT,
 } from "./inode.ts";
-import { BLOCK_SIZE, type Region, type Superblock } from "./superblock.ts";
+import type { Region, Superblock } from "./superblock.ts";
 import { unreadable } from "./superblock-reader.ts";
 import { xattrAreaSize } from "./xattr.ts";
 
@@ -24,6 +24,8 @@ export interface RawInode {
   readonly nid: number;
   /** Byte offset of the record. */
   readonly at: number;
+  /** That of the image. */
+  readonly blockSize: number;
   readonly extended: boolean;
   readonly layout: number;
   /** Permissions and type. */
@@ -58,6 +60,7 @@ export function locateInode(view: DataView, superblock: Superblock, nid: number)
   return {
     nid,
     at,
+    blockSize: superblock.blockSize,
     extended,
     layout: layoutOf(format),
     mode,
@@ -78,21 +81,27 @@ export function hasXattrs(inode: RawInode): boolean {
 
 /** Block `k` of a directory's or symlink's data, as far as the data reaches. @throws corrupt */
 export function dataBlock(view: DataView, inode: RawInode, k: number): Region {
-  const start = k * BLOCK_SIZE;
-  const size = Math.min(BLOCK_SIZE, inode.size - start);
+  const { blockSize } = inode;
+  const start = k * blockSize;
+  const size = Math.min(blockSize, inode.size - start);
   const inline = inode.layout === LAYOUT.inline && start + size === inode.size;
-  const offset = inline ? inode.at + inode.headSize : inode.union * BLOCK_SIZE + start;
+  const offset = inline ? inode.at + inode.headSize : inode.union * blockSize + start;
   if (inode.layout !== LAYOUT.inline && inode.layout !== LAYOUT.plain)
     throw unreadable(`inode ${inode.nid} keeps its data in an unknown layout ${inode.layout}`);
-  if (inline && Math.floor(offset / BLOCK_SIZE) !== Math.floor((offset + size - 1) / BLOCK_SIZE))
+  if (inline && Math.floor(offset / blockSize) !== Math.floor((offset + size - 1) / blockSize))
     throw unreadable(`inode ${inode.nid} has inline data across a block boundary`);
   if (size <= 0 || offset + size > view.byteLength)
     throw unreadable(`inode ${inode.nid} has data past the end of the file`);
   return { offset, size };
 }
 
-export function blockCount(inode: RawInode): number {
-  return Math.ceil(inode.size / BLOCK_SIZE);
+/** Whether a link's target lies all behind the inode, which does not say so: see `tarfs-links.ts`. */
+export function isMisplaced(inode: RawInode, { tarfs, blockSize }: Superblock): boolean {
+  return tarfs && inode.kind === "symlink" && inode.layout === LAYOUT.inline && inode.size > blockSize;
+}
+
+export function blockCount({ size, blockSize }: RawInode): number {
+  return Math.ceil(size / blockSize);
 }
 
 /** Where the chunk indexes of a regular file are; `size` bytes hold one for each chunk. @throws corrupt */

@@ -33,6 +33,7 @@ import {
   SUPERBLOCK_OFFSET,
   type Superblock,
   superblock,
+  TAR_BLOCK_BITS,
 } from "./superblock.ts";
 
 type ErofsFields = RecordOf<typeof superblock.fields>;
@@ -60,7 +61,10 @@ export function readSuperblock(view: DataView): Superblock {
   require((erofs.compat & COMPAT_RAFS_V6) !== 0, "it is an EROFS image, but not of RAFS v6");
   const ext = extension.read(view, EXTENSION_OFFSET);
   const flags = readFlags(ext.flags);
-  checkErofs(erofs, view.byteLength);
+  const tarfs = (flags.flags & SUPERBLOCK_FLAGS.tarfs) !== 0;
+  require(!tarfs || flags.digester === "sha256", "it is in tarfs mode, but not with SHA-256");
+  const blockSize = 2 ** (tarfs ? TAR_BLOCK_BITS : BLOCK_BITS);
+  checkErofs(erofs, view.byteLength, blockSize);
   const tables = readTables(ext, erofs.devices, view.byteLength);
   require(isPowerOfTwo(ext.chunkSize) &&
     ext.chunkSize >= MIN_CHUNK_SIZE &&
@@ -69,7 +73,9 @@ export function readSuperblock(view: DataView): Superblock {
     inodes: erofs.inodes,
     blocks: erofs.blocks,
     rootNid: erofs.rootNid,
-    metaOffset: erofs.metaBlock * BLOCK_SIZE,
+    blockSize,
+    tarfs,
+    metaOffset: erofs.metaBlock * blockSize,
     devices: erofs.devices,
     chunkSize: ext.chunkSize,
     ...flags,
@@ -80,8 +86,6 @@ export function readSuperblock(view: DataView): Superblock {
 function readFlags(stored: bigint): Pick<Superblock, "flags" | "compressor" | "digester"> {
   require(stored <= 0xffff_ffffn, `superblock flags 0x${stored.toString(16)} are not known`);
   const flags = Number(stored);
-  if ((flags & SUPERBLOCK_FLAGS.tarfs) !== 0)
-    throw unsupported("it is in tarfs mode (files inside plain tars)");
   const unknown = (flags & ~KNOWN_SUPERBLOCK_FLAGS) >>> 0;
   require(unknown === 0, `superblock flags 0x${unknown.toString(16)} are not known`);
   const compressor = onlyFlag(flags, COMPRESSOR_FLAGS);
@@ -92,9 +96,8 @@ function readFlags(stored: bigint): Pick<Superblock, "flags" | "compressor" | "d
 }
 
 /** Features that the kernel would act upon, and that no v6 bootstrap has, are refused too. */
-function checkErofs(erofs: ErofsFields, length: number): void {
-  if (erofs.blockBits === 9) throw unsupported("it has blocks of 512 bytes (tarfs)");
-  require(erofs.blockBits === BLOCK_BITS, `block size 2^${erofs.blockBits} is not 4096`);
+function checkErofs(erofs: ErofsFields, length: number, blockSize: number): void {
+  require(2 ** erofs.blockBits === blockSize, `block size 2^${erofs.blockBits} is not ${blockSize}`);
   require(length % BLOCK_SIZE === 0, `its length ${length} is not a multiple of 4096`);
   require(erofs.checksum === 0, "it has a superblock checksum");
   require(erofs.compat ===
@@ -108,7 +111,7 @@ function checkErofs(erofs: ErofsFields, length: number): void {
   require(erofs.inodes !== 0, "it has no inodes");
   require(erofs.slotOffset ===
     SLOT_OFFSET, `device slots start at slot ${erofs.slotOffset} instead of ${SLOT_OFFSET}`);
-  require(erofs.metaBlock * BLOCK_SIZE < length, "the metadata base lies past the end");
+  require(erofs.metaBlock * blockSize < length, "the metadata base lies past the end");
 }
 
 function readTables(

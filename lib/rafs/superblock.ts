@@ -12,8 +12,11 @@ export const EXTENSION_OFFSET = 1152;
 export const EROFS_MAGIC = 0xe0f5_e1e2;
 /** At offset 0 of a v5 bootstrap. */
 export const RAFS_V5_MAGIC = 0x5241_4653;
+/** Of tables, and of everything else unless files lie inside plain tars. */
 export const BLOCK_SIZE = 4096;
 export const BLOCK_BITS = 12;
+/** Of tarfs: tars align files to this. */
+export const TAR_BLOCK_BITS = 9;
 
 /** The only compatible feature the reference sets, and what marks RAFS v6. */
 export const COMPAT_RAFS_V6 = 0x4000_0000;
@@ -75,6 +78,10 @@ export interface Superblock {
   /** Sum of the devices' blocks. */
   readonly blocks: number;
   readonly rootNid: number;
+  /** Bytes: 4096, or 512 in tarfs. Of directories, chunk addresses and devices; tables are aligned to 4096 always. */
+  readonly blockSize: number;
+  /** The blobs are plain tars, and files lie where they are in them. */
+  readonly tarfs: boolean;
   /** Byte offset that nids count from. */
   readonly metaOffset: number;
   readonly devices: number;

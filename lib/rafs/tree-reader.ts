@@ -17,15 +17,15 @@ import {
 import type { Bootstrap } from "./bootstrap.ts";
 import { chunkRecord } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
-import { chunkIndex, decodeDevice, type Kind } from "./inode.ts";
-import { chunkIndexes } from "./inode-reader.ts";
+import { type FileChunk, fileChunks } from "./indexed-chunks.ts";
+import { decodeDevice, type Kind } from "./inode.ts";
 import { unreadable } from "./superblock-reader.ts";
 
 /** A path of PATH_MAX bytes cannot be deeper. */
 export const MAX_DEPTH = 2048;
 
-const X = chunkIndex.fields;
 const R = chunkRecord.fields;
+const NO_DIGEST = new Uint8Array(32);
 
 /** @throws corrupt */
 export function readTree(bootstrap: Bootstrap): Directory {
@@ -36,7 +36,7 @@ class TreeReader {
   readonly #bootstrap: Bootstrap;
   readonly #blobs: readonly BlobRef[];
   /** By blob and ordinal. */
-  readonly #chunks: ReadonlyMap<number, ChunkRef>;
+  readonly #chunks: Map<number, ChunkRef>;
   /** Nodes that may have several names, by nid. */
   readonly #nodes = new Map<number, Node>();
   readonly #directories = new Set<number>();
@@ -44,7 +44,7 @@ class TreeReader {
   constructor(bootstrap: Bootstrap) {
     this.#bootstrap = bootstrap;
     this.#blobs = bootstrap.blobs.map(({ id }) => ({ id }));
-    this.#chunks = readChunks(bootstrap, this.#blobs);
+    this.#chunks = bootstrap.superblock.tarfs ? new Map() : readChunks(bootstrap, this.#blobs);
   }
 
   directory(nid: number, depth: number): Directory {
@@ -94,17 +94,33 @@ class TreeReader {
   }
 
   #fileChunks(nid: number): ChunkRef[] {
-    const { view, superblock } = this.#bootstrap;
-    const { offset, size } = chunkIndexes(view, this.#bootstrap.raw(nid), superblock.chunkSize);
     const chunks: ChunkRef[] = [];
-    for (let at = offset; at < offset + size; at += chunkIndex.size) {
-      const device = X.device.read(view, at);
-      const ordinal = X.ordinalLow.read(view, at) + (device >> 8) * 0x1_0000;
-      const chunk = this.#chunks.get(chunkKey((device & 0xff) - 1, ordinal));
-      if (chunk === undefined) throw unreadable(`a chunk of file ${nid} is not in the chunk table`);
+    for (const named of fileChunks(this.#bootstrap, this.#bootstrap.raw(nid))) {
+      const key = chunkKey(named.blob, named.ordinal);
+      const chunk = this.#chunks.get(key) ?? this.#untabled(named);
+      this.#chunks.set(key, chunk);
       chunks.push(chunk);
     }
     return chunks;
+  }
+
+  /** Of a chunk that is not in the chunk table the bootstrap tells neither the digest nor, unless in a tar, the place. */
+  #untabled({ blob: position, block, ordinal, length }: FileChunk): ChunkRef {
+    const { blockSize, tarfs } = this.#bootstrap.superblock;
+    const blob = this.#blobs[position];
+    if (blob === undefined) throw unreadable(`a chunk is in blob ${position}, which there is not`);
+    const uncompressedOffset = block * blockSize;
+    return {
+      blob,
+      index: ordinal,
+      compressedOffset: tarfs ? uncompressedOffset : 0,
+      compressedSize: tarfs ? length : 0,
+      uncompressedOffset,
+      uncompressedSize: length,
+      compressed: false,
+      digest: NO_DIGEST,
+      crc: 0,
+    };
   }
 }
 

@@ -8,7 +8,7 @@
  */
 import type { NydusError } from "../../base/error.ts";
 import { MAX_CHUNKS } from "../blob-table.ts";
-import type { ChunkMap } from "../chunk-map.ts";
+import { type ChunkMap, emptyChunkMap } from "../chunk-map.ts";
 import { chunkRecord } from "../chunk-record.ts";
 import { CHUNK_FLAGS } from "../flags.ts";
 import { unreadable } from "../superblock-reader.ts";
@@ -104,18 +104,6 @@ function bad(at: number, state: string): NydusError {
 }
 
 function emptyMap(blob: V5Blob, count: number, format: Pick<ChunkMap, "compressor" | "digester">): ChunkMap {
-  const shared = (bytes: number): SharedArrayBuffer => new SharedArrayBuffer(bytes);
-  return {
-    blobId: blob.id,
-    ...format,
-    compressedSize: dataSize(blob),
-    uncompressedSize: blob.uncompressedSize,
-    count,
-    uncompressedOffset: new Float64Array(shared(8 * count)),
-    uncompressedLength: new Uint32Array(shared(4 * count)),
-    compressedOffset: new Float64Array(shared(8 * count)),
-    compressedLength: new Uint32Array(shared(4 * count)),
-    compressed: new Uint8Array(shared(count)),
-    digests: new Uint8Array(shared(32 * count)),
-  };
+  const { id, uncompressedSize } = blob;
+  return emptyChunkMap({ blobId: id, ...format, uncompressedSize, compressedSize: dataSize(blob) }, count);
 }

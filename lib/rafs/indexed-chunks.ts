@@ -1,0 +1,128 @@
+/**
+ * Chunks that files name by their indexes and the chunk table does not have: all of them in tarfs, some in bootstraps
+ * of builders that leave records out. An index has a chunk's address and ordinal, and the file its length.
+ *
+ * @module
+ */
+import type { BlobInfo } from "./blob-table.ts";
+import type { Bootstrap } from "./bootstrap.ts";
+import type { BlobChunks } from "./chunk-maps.ts";
+import { chunkIndex } from "./inode.ts";
+import { chunkIndexes, type RawInode } from "./inode-reader.ts";
+import { unreadable } from "./superblock-reader.ts";
+
+export interface IndexedChunk {
+  /** Uncompressed offset in the blob, in blocks of the image. */
+  readonly block: number;
+  /** Which entry of the compression information it is. */
+  readonly ordinal: number;
+  /** Bytes, uncompressed. */
+  readonly length: number;
+}
+
+const X = chunkIndex.fields;
+
+/** Gathers them by blob and place. */
+export class IndexedChunks {
+  readonly #image: Pick<Bootstrap, "blobs" | "superblock">;
+  readonly #byBlob: readonly Map<number, IndexedChunk>[];
+
+  constructor(image: Pick<Bootstrap, "blobs" | "superblock">) {
+    this.#image = image;
+    this.#byBlob = image.blobs.map(() => new Map());
+  }
+
+  /** @param blob position in the blob table. @throws corrupt when another file says something else of the same place */
+  add(blob: number, chunk: IndexedChunk): void {
+    const known = this.#byBlob[blob]?.get(chunk.block);
+    if (known === undefined) this.#byBlob[blob]?.set(chunk.block, chunk);
+    else if (known.ordinal !== chunk.ordinal || known.length !== chunk.length)
+      throw unreadable(`the chunk at block ${chunk.block} is another one in another file`);
+  }
+
+  /** Those of one blob, by address. */
+  of(blob: number): IndexedChunk[] {
+    return [...(this.#byBlob[blob]?.values() ?? [])].sort((a, b) => a.block - b.block);
+  }
+
+  /**
+   * @param tabled the chunks in the table, a blob each
+   * @throws corrupt unless all chunks together have a place and a number each, and lie inside their blob
+   */
+  check(tabled: readonly BlobChunks[]): void {
+    this.#image.blobs.forEach((blob, i) => {
+      const found = this.of(i);
+      if (found.length > 0) checkTogether(blob, found, tabled[i], this.#image.superblock.blockSize);
+    });
+  }
+}
+
+function checkTogether(
+  { id, uncompressedSize, chunkCount }: BlobInfo,
+  found: readonly IndexedChunk[],
+  tabled: BlobChunks | undefined,
+  blockSize: number,
+): void {
+  const ordinals = new Set(tabled?.ordinals);
+  const ranges = found.map(({ block, length }) => ({ start: block * blockSize, length }));
+  for (let i = 0; i < (tabled?.map.count ?? 0); i++)
+    ranges.push({
+      start: tabled?.map.uncompressedOffset[i] ?? 0,
+      length: tabled?.map.uncompressedLength[i] ?? 0,
+    });
+  ranges.sort((a, b) => a.start - b.start);
+  let end = 0;
+  for (const { start, length } of ranges) {
+    if (start < end) throw unreadable(`the chunk at ${start} of blob ${id} overlaps another`);
+    end = start + length;
+  }
+  if (end > uncompressedSize) throw unreadable(`a chunk lies past the end of blob ${id}`);
+  for (const { ordinal } of found) {
+    if (ordinal >= chunkCount)
+      throw unreadable(`a chunk of blob ${id} has ordinal ${ordinal} of ${chunkCount}`);
+    if (ordinals.has(ordinal)) throw unreadable(`two chunks of blob ${id} have ordinal ${ordinal}`);
+    ordinals.add(ordinal);
+  }
+}
+
+/** One chunk of a file, with the blob that it is in. */
+export interface FileChunk extends IndexedChunk {
+  readonly blob: number;
+}
+
+/** In file order. @throws corrupt when the indexes are not in the bootstrap */
+export function* fileChunks(
+  { view, superblock }: Bootstrap,
+  inode: RawInode,
+): Generator<FileChunk, undefined> {
+  const { chunkSize } = superblock;
+  const { offset, size } = chunkIndexes(view, inode, chunkSize);
+  let left = inode.size;
+  for (let at = offset; at < offset + size; at += chunkIndex.size) {
+    const device = X.device.read(view, at);
+    yield {
+      blob: (device & 0xff) - 1,
+      block: X.block.read(view, at),
+      ordinal: X.ordinalLow.read(view, at) + (device >> 8) * 0x1_0000,
+      length: Math.min(chunkSize, left),
+    };
+    left -= chunkSize;
+  }
+}
+
+/** For bootstraps that `checkBootstrap` has passed. */
+export function readIndexedChunks(image: Bootstrap, tabled: readonly BlobChunks[] = []): IndexedChunks {
+  const found = new IndexedChunks(image);
+  const seen = new Set<number>();
+  const waiting = [image.rootNid];
+  for (let nid = waiting.pop(); nid !== undefined; nid = waiting.pop())
+    for (const entry of image.readdir(nid)) {
+      if (entry.name === "." || entry.name === ".." || seen.has(entry.nid)) continue;
+      seen.add(entry.nid);
+      if (entry.type === "directory") waiting.push(entry.nid);
+      else if (entry.type === "file")
+        for (const { blob, ...chunk } of fileChunks(image, image.raw(entry.nid)))
+          if (tabled[blob]?.positions.has(chunk.block) !== true) found.add(blob, chunk);
+    }
+  return found;
+}
