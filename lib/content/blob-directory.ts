@@ -5,7 +5,7 @@
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { digestHex } from "../base/digest.ts";
+import { type Digest, digestHex } from "../base/digest.ts";
 import { corrupt, NydusError } from "../base/error.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { Fetcher, FetchOptions } from "./content.ts";
@@ -25,5 +25,9 @@ export class BlobDirectory implements Fetcher {
     if (end > size)
       throw corrupt(`Cannot read blob "${path}": bytes ${start} to ${end} are past its ${size} bytes`);
     return Bun.file(path).slice(start, end).stream();
+  }
+
+  async sizeOf(digest: Digest): Promise<number | undefined> {
+    return statSync(join(this.#directory, digestHex(digest)), { throwIfNoEntry: false })?.size;
   }
 }

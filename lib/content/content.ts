@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Digest } from "../base/digest.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 
 /** Bytes [start, end): `end` is exclusive. */
@@ -34,6 +35,8 @@ export interface Fetcher {
    * @throws not_found, denied, unavailable, corrupt
    */
   fetch(descriptor: Descriptor, options?: FetchOptions): Promise<ReadableStream<Uint8Array>>;
+  /** Bytes of a blob that only its digest is known of; undefined when it is not there. Not every place can say. */
+  sizeOf?(digest: Digest, options?: { signal?: AbortSignal }): Promise<number | undefined>;
 }
 
 export interface BlobStore extends Fetcher {

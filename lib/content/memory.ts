@@ -36,6 +36,10 @@ export class MemoryStore implements ImageStore {
     return streamOf(bytes.subarray(range.start, range.end));
   }
 
+  async sizeOf(digest: Digest): Promise<number | undefined> {
+    return this.#blobs.get(digest)?.byteLength;
+  }
+
   async has(descriptor: Descriptor): Promise<boolean> {
     return this.#blobs.has(descriptor.digest);
   }

@@ -7,6 +7,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { byteStringOf } from "../base/byte-string.ts";
+import type { Digest } from "../base/digest.ts";
 import { digestHex } from "../base/digest.ts";
 import { NydusError, toNydusError } from "../base/error.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
@@ -95,6 +96,10 @@ export class OciArchiveWriter implements ImageStore {
 
   fetch(descriptor: Descriptor, options?: FetchOptions): Promise<ReadableStream<Uint8Array>> {
     return this.#layout.fetch(descriptor, options);
+  }
+
+  sizeOf(digest: Digest): Promise<number | undefined> {
+    return this.#layout.sizeOf(digest);
   }
 
   has(descriptor: Descriptor): Promise<boolean> {

@@ -52,7 +52,7 @@ export class OciLayout implements ImageStore {
     const { range, signal } = options;
     signal?.throwIfAborted();
     const path = this.blobPath(descriptor.digest);
-    const size = await this.#sizeOf(descriptor);
+    const size = await this.sizeOf(descriptor.digest);
     if (size === undefined)
       throw new NydusError(
         "not_found",
@@ -65,7 +65,7 @@ export class OciLayout implements ImageStore {
   }
 
   async has(descriptor: Descriptor): Promise<boolean> {
-    return (await this.#sizeOf(descriptor)) === descriptor.size;
+    return (await this.sizeOf(descriptor.digest)) === descriptor.size;
   }
 
   async push(
@@ -109,8 +109,7 @@ export class OciLayout implements ImageStore {
     return join(this.directory, "blobs", "sha256", digestHex(digest));
   }
 
-  /** Of the file; undefined when there is none. */
-  async #sizeOf({ digest }: Descriptor): Promise<number | undefined> {
+  async sizeOf(digest: Digest): Promise<number | undefined> {
     try {
       return (await stat(this.blobPath(digest))).size;
     } catch (error) {

@@ -14,7 +14,7 @@ import { isIndexType, isManifestType } from "../oci/media-types.ts";
 import { isTag, parseReference, type Reference } from "../oci/reference.ts";
 import { createClient, type RegistryClient, type RegistryOptions } from "./client.ts";
 import { fetchBlob } from "./fetcher.ts";
-import { READ } from "./http.ts";
+import { type HttpResponse, READ } from "./http.ts";
 import { mountBlob, pushBlob, putManifest } from "./pusher.ts";
 import { fetchManifest, MANIFEST_ACCEPT } from "./resolver.ts";
 import { retrying } from "./retry.ts";
@@ -61,19 +61,34 @@ export class RegistryStore implements ImageStore {
 
   async has(descriptor: Descriptor, options: { signal?: AbortSignal } = {}): Promise<boolean> {
     const kind = isManifest(descriptor) ? "manifests" : "blobs";
-    const action = `look for "${this.#client.name}@${descriptor.digest}"`;
-    return retrying(this.#client.retry, options.signal, async () => {
+    return (await this.#head(kind, descriptor.digest, options.signal)) !== undefined;
+  }
+
+  async sizeOf(digest: Digest, options: { signal?: AbortSignal } = {}): Promise<number | undefined> {
+    const headers = await this.#head("blobs", digest, options.signal);
+    const size = Number(headers?.get("content-length") ?? Number.NaN);
+    return Number.isSafeInteger(size) && size >= 0 ? size : undefined;
+  }
+
+  /** Undefined when there is no such thing. */
+  #head(
+    kind: "blobs" | "manifests",
+    digest: Digest,
+    signal: AbortSignal | undefined,
+  ): Promise<HttpResponse["headers"] | undefined> {
+    const action = `look for "${this.#client.name}@${digest}"`;
+    return retrying(this.#client.retry, signal, async () => {
       const response = await this.#client.send({
         method: "HEAD",
-        url: this.#client.url(`${kind}/${descriptor.digest}`),
+        url: this.#client.url(`${kind}/${digest}`),
         action,
         access: READ,
         headers: { accept: kind === "manifests" ? MANIFEST_ACCEPT : "*/*" },
-        ...withSignal(options.signal),
+        ...withSignal(signal),
       });
       if (response.status !== 200 && response.status !== 404) throw await statusError(response, action);
       await response.discard();
-      return response.status === 200;
+      return response.status === 200 ? response.headers : undefined;
     });
   }
 
