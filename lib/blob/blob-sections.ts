@@ -7,7 +7,9 @@
 import { type Compressor, compressChunk } from "../base/compression.ts";
 import { type Digest, digestFromHex, sha256 } from "../base/digest.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
+import type { Cipher } from "../rafs/chunk-map.ts";
 import type { ChunkRef } from "../tree/tree.ts";
+import { encrypted } from "./cipher.ts";
 import {
   type ChunkInfoHeader,
   chunkInfoFile,
@@ -36,10 +38,13 @@ type ChunkInfoPlace = Pick<BlobInfo, "ciCompressor" | "ciOffset" | "ciCompressed
 
 export class BlobSections {
   readonly #file: HashedFile;
+  readonly #cipher: Cipher | undefined;
   readonly #toc: TocEntry[] = [];
 
-  constructor(file: HashedFile) {
+  /** @param cipher of the compression information; the chunks are there already */
+  constructor(file: HashedFile, cipher?: Cipher) {
     this.#file = file;
+    this.#cipher = cipher;
   }
 
   /** Bytes written so far. */
@@ -63,6 +68,8 @@ export class BlobSections {
   }
 
   /**
+   * The table of contents describes it as it is before encryption.
+   *
    * @param compressor that of the chunks
    * @returns where it is, and the form it has in bootstrap layers
    */
@@ -73,7 +80,7 @@ export class BlobSections {
     // No extractor of tables of contents knows lz4 or gzip, and the chunks' compressor need not be used here.
     const wanted: TocEntry["compressor"] = compressor === "none" ? "none" : "zstd";
     const smaller = compressChunk(wanted, array);
-    const stored = smaller ?? array;
+    const stored = encrypted(this.#cipher, smaller ?? array);
     const used: TocEntry["compressor"] = smaller === undefined ? "none" : wanted;
     const offset = this.#file.size;
     const sizes = { compressedSize: stored.byteLength, uncompressedSize: array.byteLength };
@@ -86,7 +93,7 @@ export class BlobSections {
       ...contexts,
     });
     this.#file.write(stored);
-    this.#file.write(header);
+    this.#file.write(encrypted(this.#cipher, header));
     this.#file.write(encodeFrame(SECTION.chunkInfo, stored.byteLength + HEADER_SIZE));
     this.#list(SECTION.chunkInfo, offset, array, { compressor: used, size: stored.byteLength });
     this.#list(CHUNK_INFO_HEADER, offset + stored.byteLength, header);

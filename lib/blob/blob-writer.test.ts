@@ -5,8 +5,13 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { decompressChunk } from "../base/compression.ts";
 import { chunkHasher, digestOf, sha256 } from "../base/digest.ts";
+import { decryptXts } from "../base/xts.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
+import type { ChunkRef } from "../tree/tree.ts";
 import { BlobWriter, type BlobWriterOptions } from "./blob-writer.ts";
+import type { ChunkInfoV2 } from "./chunk-info-v2.ts";
+import { decodeChunkInfos as decodeAnyInfos } from "./chunk-infos.ts";
+import { cipherFor } from "./cipher.ts";
 import { decodeChunkInfoHeader, decodeChunkInfos } from "./compression-info.ts";
 import { FRAME_SIZE, readSections } from "./framing.ts";
 import { decodeToc } from "./toc.ts";
@@ -30,7 +35,7 @@ const CHUNKS = [text(5000, 1), text(100_000, 2), noise(4097), text(1, 3), noise(
 async function write(options: Partial<BlobWriterOptions> = {}, chunks = CHUNKS, name = "blob") {
   const hasher = options.hasher ?? (await chunkHasher("sha256"));
   using writer = new BlobWriter(join(directory, name), { compressor: "zstd", ...options, hasher });
-  const refs = chunks.map((chunk) => writer.add(chunk));
+  const refs = chunks.map((chunk) => writer.add(chunk, { wholeFile: true }));
   let listed: BlobInfo | undefined;
   const result = await writer.finish((blob) => {
     listed = blob;
@@ -176,6 +181,78 @@ test("BlobWriter digests chunks with BLAKE3 when asked", async () => {
 test("BlobWriter does not touch a file that exists", async () => {
   await write({}, [], "taken");
   await expect(write({}, [], "taken")).rejects.toMatchObject({ code: "exists" });
+});
+
+/** What the compression information says of each chunk, and the chunk as it says. */
+async function readBack(options: Partial<BlobWriterOptions>, chunks: readonly Uint8Array[]) {
+  const { result, bytes, refs } = await write(options, [...chunks]);
+  const { info, chunkInfo = new Uint8Array() } = result;
+  if (info === undefined) throw new Error("the blob lists nothing");
+  const header = decodeChunkInfoHeader(chunkInfo.subarray(-4096));
+  const array = chunkInfo.subarray(0, info.ciUncompressedSize);
+  const infos = decodeAnyInfos(array, info, header);
+  const { cipher } = options;
+  const unitAt = (offset: number, size: number): Uint8Array => {
+    const stored = bytes.subarray(offset, offset + size);
+    return cipher === undefined ? stored : decryptXts(cipher.key, cipher.iv, stored);
+  };
+  const contentOf = (chunk: ChunkInfoV2): Uint8Array => {
+    const unit = (chunk.flags & 4) === 0 ? undefined : infos.units[chunk.unit];
+    if (unit === undefined) {
+      const stored = unitAt(chunk.compressedOffset, chunk.compressedSize);
+      return decompressChunk(
+        (chunk.flags & 1) === 0 ? "none" : info.compressor,
+        stored,
+        chunk.uncompressedSize,
+      );
+    }
+    const compressor = unit.storedSize === unit.size ? "none" : info.compressor;
+    const whole = decompressChunk(compressor, unitAt(chunk.compressedOffset, unit.storedSize), unit.size);
+    return whole.subarray(chunk.unitOffset, chunk.unitOffset + chunk.uncompressedSize);
+  };
+  const entries = refs.map((ref) => infos.at(ref.index));
+  return { info, entries, contents: entries.map(contentOf), units: infos.units };
+}
+
+const SMALL = Array.from({ length: 40 }, (_, i) => text(100 + 37 * i, i + 5));
+const KEY = cipherFor("secret", "test");
+
+test.each([
+  ["batches", { batchSize: 8192 }, 0x7000_00a5],
+  ["batches that do not compress", { batchSize: 8192, compressor: "none" as const }, 0x7000_00a5],
+  ["encryption", { cipher: KEY }, 0x7000_0125],
+  ["both", { batchSize: 8192, cipher: KEY }, 0x7000_01a5],
+])(
+  "BlobWriter stores chunks so that its compression information finds them, with %s",
+  async (_, options, features) => {
+    const chunks = [...SMALL, ...CHUNKS, text(10, 99)];
+    const { info, contents, units } = await readBack(options, chunks);
+    expect(contents.map((content) => hex(sha256(content)))).toEqual(
+      chunks.map((chunk) => hex(sha256(chunk))),
+    );
+    expect(info.features).toBe(features);
+    expect(units.length > 0).toBe("batchSize" in options);
+  },
+);
+
+test("BlobWriter batches small files only, up to the batch's size, and ends a batch before a large one", async () => {
+  const sizes = [1000, 1000, 1999, 100, 2500, 30, 40, 2048];
+  const chunks = sizes.map((size, i) => noise(size + i));
+  const { entries, units } = await readBack({ batchSize: 4096 }, chunks);
+  // 2500 and 2048 are at least half a batch; 1000 + 1001 + 2001 fill one but for 94 bytes.
+  expect(entries.map(({ flags, unit }) => ((flags & 4) === 0 ? -1 : unit))).toEqual([
+    0, 0, 0, 1, -1, 2, 2, -1,
+  ]);
+  expect(units.map(({ size }) => size)).toEqual([4002, 103, 35 + 46]);
+});
+
+test("BlobWriter takes chunks from a dictionary first", async () => {
+  const other = { blob: { id: "d".repeat(64) }, uncompressedSize: CHUNKS[1]?.byteLength } as ChunkRef;
+  const wanted = hex(sha256(CHUNKS[1] as Uint8Array));
+  const dictionary = { find: (digest: Uint8Array) => (hex(digest) === wanted ? other : undefined) };
+  const { refs, result } = await write({ dictionary });
+  expect(refs[1]).toBe(other);
+  expect(result.info?.chunkCount).toBe(CHUNKS.length - 1);
 });
 
 const GOLDEN = join(import.meta.dirname, "../../../shared/golden/images");

@@ -12,14 +12,20 @@ import { NydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { type BlobInfo, MAX_CHUNKS, MAX_COMPRESSED_SIZE, MAX_UNCOMPRESSED_SIZE } from "../rafs/blob-table.ts";
+import type { Cipher } from "../rafs/chunk-map.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import type { BlobRef, ChunkRef } from "../tree/tree.ts";
-import { BlobSections } from "./blob-sections.ts";
+import { Batches } from "./batches.ts";
+import { BlobSections, type ChunkInfoSection } from "./blob-sections.ts";
 import { ChunkDict } from "./chunk-dict.ts";
+import { ENTRY_SIZE_V2, encodeChunkInfosV2 } from "./chunk-info-v2.ts";
 import { ChunkQueue } from "./chunk-queue.ts";
+import { encrypted } from "./cipher.ts";
 import { encodeChunkInfos } from "./compression-info.ts";
+import type { Dictionary } from "./dictionary.ts";
 import { DigestSlabs } from "./digest-slabs.ts";
 import { HashedFile } from "./hashed-file.ts";
+import { encodeBatches } from "./stored-unit.ts";
 
 const ALIGNMENT = 4096;
 const DIGEST_SIZE = 32;
@@ -47,7 +53,24 @@ export interface BlobWriterOptions {
   /** gzip is not offered: such blobs are taken for something older. */
   readonly compressor: Exclude<Compressor, "gzip">;
   readonly hasher: ChunkHasher;
+  /** Chunks that need not be stored again. */
+  readonly dictionary?: Pick<Dictionary, "find"> | undefined;
+  /** Small files are compressed together, up to this many bytes. */
+  readonly batchSize?: number | undefined;
+  /** Encrypts everything but the layer's bootstrap. */
+  readonly cipher?: Cipher | undefined;
 }
+
+/** Where a chunk comes from. */
+export interface ChunkOrigin {
+  /** Where its bytes are in the uncompressed layer. */
+  readonly tarOffset: number;
+  /** It is all of its file. */
+  readonly wholeFile: boolean;
+}
+
+/** Encrypting makes shorter units longer, so that their size no longer tells whether they are compressed. */
+const LEAST_ENCRYPTED_BATCH = 64;
 
 /** A finished blob file. */
 export interface BlobFile {
@@ -70,8 +93,9 @@ export class BlobWriter implements Disposable {
   readonly #options: BlobWriterOptions;
   readonly #file: HashedFile;
   readonly #queue: ChunkQueue;
+  readonly #batches: Batches | undefined;
   readonly #dict = new ChunkDict();
-  readonly #chunks: ChunkRef[] = [];
+  readonly #chunks: Mutable<ChunkRef>[] = [];
   readonly #digests = new DigestSlabs();
   #uncompressedSize = 0;
 
@@ -80,6 +104,7 @@ export class BlobWriter implements Disposable {
     this.#file = new HashedFile(path);
     this.#options = options;
     this.#queue = new ChunkQueue(options.compressor);
+    this.#batches = this.#startBatches();
   }
 
   /** Distinct chunks so far. */
@@ -98,34 +123,65 @@ export class BlobWriter implements Disposable {
 
   /**
    * The bytes must not change until the blob is finished. The compressed offset and size of what is returned are only
-   * final then.
+   * final then, and stay 0 for chunks that are compressed together with others.
    */
-  add(bytes: Uint8Array): ChunkRef {
+  add(bytes: Uint8Array, origin: Pick<ChunkOrigin, "wholeFile">): ChunkRef {
     const digest = this.#options.hasher.digest(bytes);
-    const known = this.#dict.find(digest, bytes.byteLength);
+    const size = bytes.byteLength;
+    const known = this.#options.dictionary?.find(digest, size) ?? this.#dict.find(digest, size);
     if (known !== undefined) return known;
+    const ordinal = this.#chunks.length;
     const chunk: Mutable<ChunkRef> = {
       blob: this.blob,
-      index: this.#chunks.length,
+      index: ordinal,
       compressedOffset: 0,
       compressedSize: 0,
       uncompressedOffset: this.#uncompressedSize,
-      uncompressedSize: bytes.byteLength,
+      uncompressedSize: size,
       compressed: false,
       digest: this.#digests.keep(digest),
       crc: 0,
     };
-    this.#uncompressedSize += alignUp(bytes.byteLength, ALIGNMENT);
+    this.#uncompressedSize += alignUp(size, ALIGNMENT);
     this.#assertLimits();
     this.#chunks.push(chunk);
     this.#dict.add(chunk);
-    this.#queue.add(bytes, (stored, compressed) => {
-      chunk.compressedOffset = this.#file.size;
-      chunk.compressedSize = stored.byteLength;
-      chunk.compressed = compressed;
-      this.#file.write(stored);
-    });
+    if (this.#batches?.takes(size, origin.wholeFile) === true) this.#batches.add(ordinal, bytes);
+    else {
+      this.#batches?.flush();
+      this.#store(ordinal, bytes);
+    }
     return chunk;
+  }
+
+  /** As a stored unit of its own. */
+  #store(ordinal: number, bytes: Uint8Array): void {
+    this.#queue.add(bytes, (stored, compressed) => {
+      const chunk = this.#chunks[ordinal];
+      if (chunk === undefined) return;
+      const { start, size } = this.#write(stored);
+      chunk.compressedOffset = start;
+      chunk.compressedSize = size;
+      chunk.compressed = compressed;
+    });
+  }
+
+  #write(stored: Uint8Array): { start: number; size: number } {
+    const unit = encrypted(this.#options.cipher, stored);
+    const start = this.#file.size;
+    this.#file.write(unit);
+    return { start, size: unit.byteLength };
+  }
+
+  #startBatches(): Batches | undefined {
+    const { batchSize, cipher } = this.#options;
+    if (batchSize === undefined) return undefined;
+    return new Batches(this.#queue, {
+      batchSize,
+      least: cipher === undefined ? 0 : LEAST_ENCRYPTED_BATCH,
+      alone: (ordinal, bytes) => this.#store(ordinal, bytes),
+      write: (stored) => this.#write(stored),
+    });
   }
 
   /**
@@ -133,8 +189,9 @@ export class BlobWriter implements Disposable {
    *   the one that bootstrap lists, undefined if the layer has no file data.
    */
   async finish(bootstrap: (blob: BlobInfo | undefined) => Uint8Array): Promise<BlobFile> {
+    this.#batches?.flush();
     await this.#queue.drain();
-    const sections = new BlobSections(this.#file);
+    const sections = new BlobSections(this.#file, this.#options.cipher);
     const meta = this.#chunks.length > 0 ? this.#writeData(sections) : undefined;
     sections.bootstrap(bootstrap(meta?.info));
     const { digest, size } = sections.finish();
@@ -152,25 +209,49 @@ export class BlobWriter implements Disposable {
 
   /** The three sections that exist when there are chunks. Compressed size ends up where `image.boot` will start. */
   #writeData(sections: BlobSections): { info: BlobInfo; chunkInfo: Uint8Array } {
-    const { compressor, hasher } = this.#options;
-    const count = this.#chunks.length;
+    const { compressor, hasher, cipher } = this.#options;
+    const features = this.#features();
     sections.data(this.#uncompressedSize);
-    const section = { features: FEATURES, count, array: encodeChunkInfos(this.#chunks) };
-    const { place, file } = sections.chunkInfo(section, compressor);
+    const { place, file } = sections.chunkInfo({ features, ...this.#chunkInfos() }, compressor);
     sections.digests(this.#chunks);
     const info: BlobInfo = {
       ...place,
       ...NOT_RECORDED,
       id: PLACEHOLDER_ID,
       index: 0,
-      chunkCount: count,
+      chunkCount: this.#chunks.length,
       compressor,
       digester: hasher.algorithm,
-      features: FEATURES,
+      features,
       compressedSize: sections.size,
       uncompressedSize: this.#uncompressedSize,
+      ...(cipher === undefined ? {} : { cipher }),
     };
     return { info, chunkInfo: file };
+  }
+
+  #features(): number {
+    const batch = this.#batches === undefined ? 0 : BLOB_FEATURES.batch | BLOB_FEATURES.ciVersion2;
+    const { cipher } = this.#options;
+    return FEATURES | batch | (cipher === undefined ? 0 : BLOB_FEATURES.encrypted | BLOB_FEATURES.ciVersion2);
+  }
+
+  #chunkInfos(): Omit<ChunkInfoSection, "features"> {
+    const count = this.#chunks.length;
+    const { cipher } = this.#options;
+    const batches = this.#batches;
+    if (batches === undefined && cipher === undefined)
+      return { count, array: encodeChunkInfos(this.#chunks) };
+    const placeOf = (ordinal: number) => batches?.placeOf(ordinal);
+    const entries = encodeChunkInfosV2(this.#chunks, placeOf, cipher !== undefined);
+    const units = encodeBatches(batches?.units ?? []);
+    if (units.byteLength === 0) return { count, array: entries };
+    const contexts = {
+      contextOffset: count * ENTRY_SIZE_V2,
+      contextSize: units.byteLength,
+      contexts: batches?.units.length ?? 0,
+    };
+    return { count, array: Buffer.concat([entries, units]), contexts };
   }
 
   #assertLimits(): void {

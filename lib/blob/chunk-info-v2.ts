@@ -9,6 +9,8 @@
  * @module
  */
 import { NydusError } from "../base/error.ts";
+import { viewOf } from "../base/struct.ts";
+import type { BatchPlace } from "./batches.ts";
 import type { ChunkInfo } from "./compression-info.ts";
 
 /** Bytes of one entry. */
@@ -65,4 +67,40 @@ export function writeChunkInfoV2(view: DataView, at: number, chunk: ChunkInfoV2)
   );
   view.setUint32(at + 16, inUnit ? chunk.unitOffset : chunk.crc, true);
   view.setUint32(at + 20, inUnit ? chunk.unit : 0, true);
+}
+
+/**
+ * Entries of chunks that are stored by themselves or in batches.
+ *
+ * @param batchOf by ordinal: the batch that a chunk lies in, if any
+ */
+export function encodeChunkInfosV2(
+  chunks: readonly (ChunkInfo & { readonly compressed: boolean })[],
+  batchOf: (ordinal: number) => (BatchPlace & { readonly start: number }) | undefined,
+  encrypted: boolean,
+): Uint8Array {
+  const out = new Uint8Array(chunks.length * ENTRY_SIZE_V2);
+  const view = viewOf(out);
+  const always = encrypted ? INFO_FLAGS.encrypted : 0;
+  for (const [ordinal, chunk] of chunks.entries()) {
+    const at = ordinal * ENTRY_SIZE_V2;
+    const batch = batchOf(ordinal);
+    if (batch === undefined) {
+      const flags = always | (chunk.compressed ? INFO_FLAGS.compressed : 0);
+      writeChunkInfoV2(view, at, { ...chunk, flags, unit: 0, unitOffset: 0, crc: 0 });
+      continue;
+    }
+    const { unit, offset: unitOffset, start: compressedOffset } = batch;
+    const flags = always | INFO_FLAGS.compressed | INFO_FLAGS.batch;
+    writeChunkInfoV2(view, at, {
+      ...chunk,
+      flags,
+      unit,
+      unitOffset,
+      compressedOffset,
+      compressedSize: 0,
+      crc: 0,
+    });
+  }
+  return out;
 }

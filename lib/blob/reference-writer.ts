@@ -15,7 +15,7 @@ import type { GzipWindow } from "../rafs/chunk-map.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import type { BlobRef, ChunkRef } from "../tree/tree.ts";
 import { BlobSections } from "./blob-sections.ts";
-import { type BlobFile, NOT_RECORDED } from "./blob-writer.ts";
+import { type BlobFile, type ChunkOrigin, NOT_RECORDED } from "./blob-writer.ts";
 import { ChunkDict } from "./chunk-dict.ts";
 import { ENTRY_SIZE_V2, INFO_FLAGS, writeChunkInfoV2 } from "./chunk-info-v2.ts";
 import { DigestSlabs } from "./digest-slabs.ts";
@@ -73,12 +73,8 @@ export class ReferenceWriter implements Disposable {
 
   async room(): Promise<void> {}
 
-  /**
-   * The compressed offset and size of what is returned are only final when the blob is finished.
-   *
-   * @param tarOffset where the bytes are in the uncompressed layer
-   */
-  add(bytes: Uint8Array, tarOffset: number): ChunkRef {
+  /** The compressed offset and size of what is returned are only final when the blob is finished. */
+  add(bytes: Uint8Array, { tarOffset }: Pick<ChunkOrigin, "tarOffset">): ChunkRef {
     const digest = this.#hasher.digest(bytes);
     const known = this.#dict.find(digest, bytes.byteLength);
     if (known !== undefined) return known;

@@ -38,7 +38,7 @@ export interface WriteOptions {
   readonly compressor: Compressor;
   readonly digester: ChunkDigester;
   /** What the blob table is to say about a blob; `index` is assigned here. */
-  readonly blobs: ReadonlyMap<BlobRef, BlobInfo> | ((blob: BlobRef) => BlobInfo);
+  readonly blobs: ReadonlyMap<BlobRef, BlobInfo> | ((blob: BlobRef) => BlobInfo | undefined);
   /** Paths whose data is wanted first; "/" (the default) stands for everything. */
   readonly prefetch?: readonly ByteString[];
   /** Merged images carry the "has xattrs" flag whether there are any or not; others only if there are. */
