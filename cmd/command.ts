@@ -91,6 +91,15 @@ export class Arguments {
     throw new NydusError("usage", `Cannot use --${name} "${value}": it must be one of ${allowed.join(", ")}`);
   }
 
+  /** A positive whole number. */
+  count(name: string): number | undefined {
+    const text = this.string(name);
+    if (text === undefined) return undefined;
+    const value = Number(text);
+    if (Number.isSafeInteger(value) && value > 0) return value;
+    throw new NydusError("usage", `Cannot use --${name} "${text}": it is not a positive number`);
+  }
+
   /** Bytes: 4096, 64K, 1M, 2GiB, 0x100000. */
   size(name: string): number | undefined;
   size(name: string, fallback: number): number;

@@ -1,5 +1,6 @@
 /** The verbs, one file each, in the order of `--help`. @module */
 import { check } from "./check.ts";
+import { chunkdictGenerate } from "./chunkdict-generate.ts";
 import type { Command } from "./command.ts";
 import { convert } from "./convert.ts";
 import { diff } from "./diff.ts";
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Command[] = [
   stat,
   diff,
   merge,
+  chunkdictGenerate,
   snapshotterServe,
   snapshotterInstall,
   snapshotterUninstall,

@@ -18,7 +18,6 @@ import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
 const COMPRESSORS = ["zstd", "lz4_block", "none"] as const;
 const DIGESTERS = ["sha256", "blake3"] as const;
 const FS_VERSIONS = ["6", "5"] as const;
-const MIB = 2 ** 20;
 
 export const convert: Command = {
   name: "convert",
@@ -30,6 +29,21 @@ export const convert: Command = {
     digester: { type: "string", value: "NAME", help: "of chunks: sha256 (default) or blake3" },
     "fs-version": { type: "string", value: "N", help: "of RAFS: 6 (default), or 5 for old readers" },
     "chunk-size": { type: "string", value: "SIZE", help: "a power of two from 4K to 16M (1M)" },
+    "batch-size": {
+      type: "string",
+      value: "SIZE",
+      help: "compress small files together, up to SIZE: a power of two, at most a chunk",
+    },
+    encrypt: {
+      type: "boolean",
+      help: "AES-128-XTS; whoever has the bootstrap has the keys, so keep that one private",
+    },
+    "chunk-dict": {
+      type: "string",
+      value: "IMAGE|BOOTSTRAP",
+      multiple: true,
+      help: "a Nydus image whose chunks are not stored again; may be given again",
+    },
     "oci-ref": {
       type: "boolean",
       help: "leave the data in the original gzip layers; only an index and a bootstrap are added",
@@ -56,6 +70,10 @@ export const convert: Command = {
       "nydus-tool convert --oci-ref registry.example/app:1 registry.example/app:1-ref",
       "gzip layers stay the data",
     ],
+    [
+      "nydus-tool convert --chunk-dict registry.example/app:1-nydus registry.example/app:2 registry.example/app:2-nydus",
+      "store only what is new since version 1",
+    ],
     ["nydus-tool convert --reverse registry.example/app:nydus oci:./app:1", "an ordinary image again"],
     ["nydus-tool convert --compressor lz4_block dir:/srv/rootfs oci:./out:app", "a root file system on disk"],
   ],
@@ -77,15 +95,15 @@ export const convert: Command = {
 function requestOf(args: Arguments, context: Context): ConvertRequest {
   const platform = args.string("platform");
   const workDirectory = args.string("work-dir");
-  const concurrency = args.string("concurrency");
+  const concurrency = args.count("concurrency");
   const prefetch = args.strings("prefetch").map((path) => byteStringOf(path));
   return {
     source: args.operand(0),
     target: args.operand(1),
     compressor: args.choice("compressor", COMPRESSORS, "zstd"),
-    digester: args.choice("digester", DIGESTERS, "sha256"),
+    ...formatOf(args),
     fsVersion: args.choice("fs-version", FS_VERSIONS, "6") === "5" ? 5 : 6,
-    chunkSize: args.size("chunk-size", MIB),
+    chunkDicts: args.strings("chunk-dict"),
     reference: args.boolean("oci-ref"),
     family: args.boolean("docker-v2-format") ? "docker" : "oci",
     ...registryAccess(args),
@@ -93,8 +111,22 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
     signal: context.signal,
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     ...(workDirectory === undefined ? {} : { workDirectory }),
-    ...(concurrency === undefined ? {} : { concurrency: positive(concurrency) }),
+    ...(concurrency === undefined ? {} : { concurrency }),
     ...(prefetch.length === 0 ? {} : { prefetch }),
+  };
+}
+
+/** Without these flags the image is like its chunk dictionaries. */
+function formatOf(args: Arguments): Pick<ConvertRequest, "chunkSize" | "digester" | "batchSize" | "encrypt"> {
+  const chunkSize = args.size("chunk-size");
+  const batchSize = args.size("batch-size");
+  const digester = args.string("digester");
+  return {
+    ...(chunkSize === undefined ? {} : { chunkSize }),
+    ...(digester === undefined ? {} : { digester: args.choice("digester", DIGESTERS, "sha256") }),
+    // The reference's way to say "none".
+    ...(batchSize === undefined || batchSize === 0 ? {} : { batchSize }),
+    ...(args.boolean("encrypt") ? { encrypt: true } : {}),
   };
 }
 
@@ -104,13 +136,16 @@ const FORMAT_FLAGS = [
   "digester",
   "fs-version",
   "chunk-size",
+  "batch-size",
+  "encrypt",
+  "chunk-dict",
   "prefetch",
   "concurrency",
 ] as const;
 
 function reverseRequest(args: Arguments, context: Context): ReverseRequest {
   for (const flag of FORMAT_FLAGS)
-    if (args.string(flag) !== undefined || args.strings(flag).length > 0)
+    if (args.string(flag) !== undefined || args.strings(flag).length > 0 || args.boolean(flag))
       throw new NydusError("usage", `Cannot use --${flag}: there is nothing for it in --reverse`);
   const workDirectory = args.string("work-dir");
   return {
@@ -120,12 +155,6 @@ function reverseRequest(args: Arguments, context: Context): ReverseRequest {
     progress: context.progress(),
     ...(workDirectory === undefined ? {} : { workDirectory }),
   };
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value > 0) return value;
-  throw new NydusError("usage", `Cannot use --concurrency "${text}": it is not a positive number`);
 }
 
 function summary(report: ConvertReport, target: string): string[] {

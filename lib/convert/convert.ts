@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { ChunkDigester } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
 import { copyImage } from "../image/copy.ts";
@@ -12,9 +13,11 @@ import { type Image, isNydusImage, loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
 import type { Platform } from "../oci/descriptor.ts";
 import type { RegistryAccess } from "../registry/access.ts";
+import { Dictionaries } from "./dictionaries.ts";
 import { convertDirectory } from "./directory.ts";
 import { type ConvertOptions, convertImage } from "./image.ts";
-import { assertChunkSize } from "./merge.ts";
+import { assertFormat } from "./merge.ts";
+import type { PackFormat } from "./packer.ts";
 import type { Target } from "./publish.ts";
 import { type ConvertReport, secondsSince } from "./report.ts";
 
@@ -22,7 +25,18 @@ const DIRECTORY = "dir:";
 /** Whatever has none of these is a registry's. */
 const LOCAL = /^(?:oci|oci-archive|docker-archive|containerd|dir):/;
 
-export interface ConvertRequest extends ConvertOptions, RegistryAccess {
+/** Bytes of a chunk, and what names one, where nobody says otherwise. */
+const DEFAULTS = { chunkSize: 2 ** 20, digester: "sha256" } as const;
+
+export interface ConvertRequest
+  extends Omit<ConvertOptions, "dictionaries" | "chunkSize" | "digester">,
+    RegistryAccess {
+  /** Default: that of the chunk dictionaries, else 1 MiB. */
+  readonly chunkSize?: number;
+  /** Default: that of the chunk dictionaries, else SHA-256. */
+  readonly digester?: ChunkDigester;
+  /** Nydus images or bootstrap files whose chunks are not stored again. */
+  readonly chunkDicts?: readonly string[];
   /** As `openStore` takes it, or "dir:PATH". */
   readonly source: string;
   readonly target: string;
@@ -31,23 +45,60 @@ export interface ConvertRequest extends ConvertOptions, RegistryAccess {
 
 /** The stores are closed when the work is done, so it is awaited here: closing an archive writes it. */
 export async function convert(request: ConvertRequest): Promise<ConvertReport> {
-  assertChunkSize(request.chunkSize);
-  if (request.fsVersion === 5 && request.reference === true)
-    throw new NydusError(
-      "usage",
-      "Cannot leave the data in the original layers (--oci-ref) with --fs-version 5",
-    );
   const { source, target } = request;
+  assertTogether(request);
+  await using dictionaries = await openDictionaries(request);
+  const format = { ...DEFAULTS, ...given(request), ...dictionaries?.format };
+  const options: ConvertOptions = { ...request, ...format, dictionaries };
+  assertFormat(options);
   if (source.startsWith(DIRECTORY)) {
     await using to = await open(request, target, true);
-    return await convertDirectory(source.slice(DIRECTORY.length), to, request);
+    return await convertDirectory(source.slice(DIRECTORY.length), to, options);
   }
   await using from = await open(request, source, false);
   const image = await loadImage(from.store, from.reference, request);
   await using to = await open(request, target, true);
   if (isNydusImage(image.manifest)) return await copyNydus(from.store, image, to, request);
   const reference = LOCAL.test(source) ? {} : { reference: source.replace(/^docker:\/\//, "") };
-  return await convertImage({ store: from.store, image, ...reference }, to, request);
+  return await convertImage({ store: from.store, image, ...reference }, to, options);
+}
+
+/** @throws usage for options that say opposite things */
+function assertTogether(request: ConvertRequest): void {
+  const { reference, fsVersion, chunkDicts = [], batchSize, encrypt } = request;
+  if (fsVersion === 5 && reference === true)
+    throw new NydusError(
+      "usage",
+      "Cannot leave the data in the original layers (--oci-ref) with --fs-version 5",
+    );
+  if (reference !== true && fsVersion !== 5) return;
+  const flag =
+    chunkDicts.length > 0
+      ? "--chunk-dict"
+      : batchSize !== undefined
+        ? "--batch-size"
+        : encrypt === true
+          ? "--encrypt"
+          : undefined;
+  if (flag !== undefined)
+    throw new NydusError(
+      "usage",
+      reference === true
+        ? `Cannot use ${flag} with --oci-ref: the data stays as it is`
+        : `Cannot use ${flag} with --fs-version 5`,
+    );
+}
+
+function given({ chunkSize, digester }: ConvertRequest): Partial<Pick<PackFormat, "chunkSize" | "digester">> {
+  return {
+    ...(chunkSize === undefined ? {} : { chunkSize }),
+    ...(digester === undefined ? {} : { digester }),
+  };
+}
+
+async function openDictionaries(request: ConvertRequest): Promise<Dictionaries | undefined> {
+  const { chunkDicts = [] } = request;
+  return chunkDicts.length === 0 ? undefined : await Dictionaries.open(chunkDicts, request, given(request));
 }
 
 async function open(

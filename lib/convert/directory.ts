@@ -3,16 +3,16 @@
  *
  * @module
  */
-import { chunkHasher } from "../base/digest.ts";
+import { chunkHasher, type Digest, Digester } from "../base/digest.ts";
 import { silent } from "../base/progress.ts";
-import type { ImageConfig } from "../oci/config.ts";
+import { emptyConfig } from "../oci/config.ts";
 import type { Platform } from "../oci/descriptor.ts";
 import { hostPlatform } from "../oci/platform.ts";
 import { readDirectory } from "../tar/read-directory.ts";
 import type { ConvertOptions } from "./image.ts";
-import { blobWriter, type PackedContent, Packer, type PackFormat } from "./packer.ts";
+import { blobWriter, type PackedContent, Packer } from "./packer.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
-import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
+import { type ConvertReport, dictionaryReport, type LayerReport, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 export interface DirectoryOptions extends Omit<ConvertOptions, "concurrency"> {
@@ -27,19 +27,19 @@ export async function convertDirectory(
 ): Promise<ConvertReport> {
   const start = performance.now();
   const { layer, report } = await packAndPush(root, target, options);
-  const config = configFor(options.platform ?? hostPlatform());
-  const image = await assembleImage(
-    [layer],
-    { family: options.family ?? "oci", config, source: {} },
-    options,
-  );
+  const step = { created_by: "nydus-tool convert", comment: "a directory" };
+  const config = emptyConfig(options.platform ?? hostPlatform(), step);
+  const parts = { family: options.family ?? "oci", config, source: {} };
+  const places = { target: target.store, signal: options.signal ?? new AbortController().signal };
+  const image = await assembleImage([layer], parts, places, options);
   const bootstrap = await publishImage(image, target, options.signal);
   return {
     targetDigest: image.manifest.descriptor.digest,
     copied: false,
     layers: [report],
     bootstrap,
-    ...totals([report], bootstrap),
+    ...dictionaryReport(image.dictionaryBlobs),
+    ...totals([report], bootstrap, image.dictionaryBlobs),
     seconds: secondsSince(start),
   };
 }
@@ -49,13 +49,15 @@ async function packAndPush(
   target: Target,
   options: DirectoryOptions,
 ): Promise<{ layer: PackedContent; report: LayerReport }> {
-  const { fsVersion, compressor, digester, chunkSize, signal } = options;
-  const format: PackFormat = { compressor, digester, chunkSize, ...(fsVersion && { fsVersion }) };
+  const { dictionaries, signal } = options;
   const start = performance.now();
   const task = (options.progress ?? silent).task("directory");
   await using work = await WorkDirectory.create(options.workDirectory);
-  const hasher = await chunkHasher(digester);
-  using packer = new Packer(blobWriter(work.file("blob"), format, hasher), format);
+  const hasher = await chunkHasher(options.digester);
+  const dictionary = dictionaries?.lookup;
+  const secret = options.encrypt === true ? await contentDigest(root, signal) : undefined;
+  const writer = blobWriter(work.file("blob"), options, { hasher, secret, dictionary });
+  using packer = new Packer(writer, options, dictionary);
   let entries = 0;
   for await (const entry of readDirectory(root, signal === undefined ? {} : { signal })) {
     await packer.add(entry);
@@ -73,14 +75,12 @@ async function packAndPush(
   return { layer, report: { entries, chunks, digest, size, pushed, packSeconds, pushSeconds } };
 }
 
-function configFor(platform: Platform): ImageConfig {
-  const { architecture, os, variant } = platform;
-  return {
-    architecture,
-    os,
-    ...(variant === undefined ? {} : { variant }),
-    config: {},
-    rootfs: { type: "layers", diff_ids: [] },
-    history: [{ created_by: "nydus-tool convert", comment: "a directory" }],
-  };
+/** What an encrypted blob's key follows from: reading all twice is the price of the same bytes each time. */
+async function contentDigest(root: string, signal: AbortSignal | undefined): Promise<Digest> {
+  const digest = new Digester();
+  for await (const { body, path, size } of readDirectory(root, signal === undefined ? {} : { signal })) {
+    digest.update(Buffer.from(`${path}\0${size}\0`, "latin1"));
+    for await (const piece of body) digest.update(piece);
+  }
+  return digest.finish();
 }

@@ -11,12 +11,14 @@ import type { Fetcher } from "../content/content.ts";
 import { copyBlob } from "../image/copy-blob.ts";
 import type { Image, Layer } from "../image/load.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
+import type { Dictionaries } from "./dictionaries.ts";
 import type { MediaFamily } from "./manifest.ts";
 import type { MergeOptions } from "./merge.ts";
 import type { PackedLayer } from "./pack-layer.ts";
+import { packFormat } from "./packer.ts";
 import { PackingThreads } from "./packing-threads.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
-import { type ConvertReport, type LayerReport, secondsSince, totals } from "./report.ts";
+import { type ConvertReport, dictionaryReport, type LayerReport, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 export interface Source {
@@ -26,7 +28,9 @@ export interface Source {
   readonly reference?: string;
 }
 
-export interface ConvertOptions extends MergeOptions {
+export interface ConvertOptions extends Omit<MergeOptions, "dictionary"> {
+  /** Images whose chunks are not stored again. */
+  readonly dictionaries?: Dictionaries | undefined;
   /** Leave data in the original layers, where they can be entered in the middle; the target gets them too. */
   readonly reference?: boolean;
   readonly signal?: AbortSignal;
@@ -62,7 +66,8 @@ export async function convertImage(
   try {
     const packed = await Promise.all(jobs.map((job) => job.packed));
     // The last blobs are still on their way to the target meanwhile.
-    const image = await assembleImage(packed, partsOf(source, options), options);
+    const places = { source: source.store, target: target.store, signal };
+    const image = await assembleImage(packed, partsOf(source, options), places, options);
     const layers = await Promise.all(jobs.map((job) => job.report));
     const bootstrap = await publishImage(image, target, signal);
     return {
@@ -71,7 +76,8 @@ export async function convertImage(
       copied: false,
       layers,
       bootstrap,
-      ...totals(layers, bootstrap),
+      ...dictionaryReport(image.dictionaryBlobs),
+      ...totals(layers, bootstrap, image.dictionaryBlobs),
       seconds: secondsSince(start),
     };
   } catch (error) {
@@ -131,14 +137,12 @@ interface LayerContext {
 
 function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerContext): LayerJob {
   const { source, options, work, packing } = context;
-  const { fsVersion, compressor, digester, chunkSize, signal } = options;
+  const { dictionaries, signal } = options;
   const hex = digestHex(descriptor.digest);
   let start = performance.now();
   const packed = packing.pack({
-    compressor,
-    digester,
-    chunkSize,
-    ...(fsVersion && { fsVersion }),
+    ...packFormat(options),
+    ...(dictionaries === undefined ? {} : { dictionary: dictionaries.table }),
     signal,
     diffId,
     path: work.file(hex),

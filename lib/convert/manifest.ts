@@ -4,11 +4,12 @@
  *
  * @module
  */
-import { type Digest, digestOf } from "../base/digest.ts";
+import { type Digest, digestHex, digestOf } from "../base/digest.ts";
 import type { ImageConfig } from "../oci/config.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { Manifest } from "../oci/manifest.ts";
 import { ANNOTATION, MEDIA } from "../oci/media-types.ts";
+import type { BlobInfo } from "../rafs/blob-table.ts";
 import type { FsVersion } from "../rafs/image.ts";
 import type { BootstrapLayer } from "./bootstrap-layer.ts";
 
@@ -29,6 +30,8 @@ export interface ConvertedParts {
   readonly config: ImageConfig;
   /** One a source layer, those without data included. */
   readonly blobs: readonly PackedBlob[];
+  /** Layers of blobs that came with chunk dictionaries. */
+  readonly dictionaryBlobs?: readonly Descriptor[];
   readonly bootstrap: BootstrapLayer;
 }
 
@@ -43,32 +46,41 @@ interface PackedBlob {
   readonly size: number;
   /** The layer that has its data, where it has none itself. */
   readonly original?: Descriptor;
+  readonly info: Pick<BlobInfo, "cipher"> | undefined;
 }
 
-export function blobDescriptor({ digest, size, original }: PackedBlob): Descriptor {
+export function blobDescriptor({ digest, size, original, info }: PackedBlob): Descriptor {
   const annotations = {
     [ANNOTATION.nydusBlob]: "true",
     ...(original === undefined ? {} : { [ANNOTATION.nydusRef]: original.digest }),
+    ...(info?.cipher === undefined ? {} : { [ANNOTATION.nydusEncryptedBlob]: "true" }),
   };
   return { mediaType: MEDIA.nydusBlob, digest, size, annotations };
 }
 
 export function bootstrapDescriptor(
-  layer: BootstrapLayer,
-  { family, fsVersion }: Pick<ConvertedParts, "family" | "fsVersion">,
+  parts: Pick<ConvertedParts, "bootstrap" | "family" | "fsVersion" | "dictionaryBlobs">,
 ): Descriptor {
+  const { bootstrap, family, fsVersion, dictionaryBlobs = [] } = parts;
+  const ids = dictionaryBlobs.map(({ digest, annotations }) =>
+    digestHex((annotations?.[ANNOTATION.nydusRef] as Digest | undefined) ?? digest),
+  );
   return {
     mediaType: FAMILIES[family].bootstrap,
-    digest: layer.digest,
-    size: layer.bytes.byteLength,
-    annotations: { [ANNOTATION.nydusBootstrap]: "true", [ANNOTATION.nydusFsVersion]: `${fsVersion}` },
+    digest: bootstrap.digest,
+    size: bootstrap.bytes.byteLength,
+    annotations: {
+      [ANNOTATION.nydusBootstrap]: "true",
+      [ANNOTATION.nydusFsVersion]: `${fsVersion}`,
+      ...(ids.length === 0 ? {} : { [ANNOTATION.nydusReferenceBlobIds]: JSON.stringify(ids) }),
+    },
   };
 }
 
 /** Blob layers are not compressed as a whole: each is its own diff id. No time goes in: the same input, the same bytes. */
 export function convertedConfig(parts: ConvertedParts): Document {
-  const { config, blobs, bootstrap, family } = parts;
-  const diffIds = [...blobs.map((blob) => blob.digest), bootstrap.diffId];
+  const { config, blobs, dictionaryBlobs = [], bootstrap, family } = parts;
+  const diffIds = [...[...blobs, ...dictionaryBlobs].map(({ digest }) => digest), bootstrap.diffId];
   const step = { created_by: "Nydus Converter", comment: "Nydus Bootstrap Layer" };
   const rewritten: ImageConfig = {
     ...config,
@@ -79,12 +91,12 @@ export function convertedConfig(parts: ConvertedParts): Document {
 }
 
 export function convertedManifest(parts: ConvertedParts, config: Descriptor): Document {
-  const { family, source } = parts;
+  const { family, source, dictionaryBlobs = [] } = parts;
   const manifest: Manifest = {
     schemaVersion: 2,
     mediaType: FAMILIES[family].manifest,
     config,
-    layers: [...parts.blobs.map(blobDescriptor), bootstrapDescriptor(parts.bootstrap, parts)],
+    layers: [...parts.blobs.map(blobDescriptor), ...dictionaryBlobs, bootstrapDescriptor(parts)],
     annotations: {
       ...parts.annotations,
       [ANNOTATION.nydusFsVersion]: `${parts.fsVersion}`,

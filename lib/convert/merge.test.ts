@@ -4,7 +4,7 @@ import { digestFromHex } from "../base/digest.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { openBootstrap } from "../rafs/bootstrap.ts";
 import { type ChunkRef, directory, IMPLICIT_DIRECTORY } from "../tree/tree.ts";
-import { assertChunkSize, mergeIntoBootstrap } from "./merge.ts";
+import { assertFormat, mergeIntoBootstrap } from "./merge.ts";
 import type { PackedContent } from "./packer.ts";
 
 const FORMAT = { compressor: "zstd", digester: "sha256", chunkSize: 2 ** 20 } as const;
@@ -71,10 +71,10 @@ test("mergeIntoBootstrap() takes 254 blobs and refuses 255", async () => {
   await expect(idsOf(layers)).rejects.toThrow(/255 blobs, more than 254/);
 });
 
-test.each([0, 4095, 6000, 2 ** 25, Number.NaN])("assertChunkSize() refuses %d", (size) => {
-  expect(() => assertChunkSize(size)).toThrow("power of two");
+test.each([0, 4095, 6000, 2 ** 25, Number.NaN])("assertFormat() refuses %d", (size) => {
+  expect(() => assertFormat({ ...FORMAT, chunkSize: size })).toThrow("power of two");
 });
 
-test.each([4096, 2 ** 20, 2 ** 24])("assertChunkSize() takes %d", (size) => {
-  expect(() => assertChunkSize(size)).not.toThrow();
+test.each([4096, 2 ** 20, 2 ** 24])("assertFormat() takes %d", (size) => {
+  expect(() => assertFormat({ ...FORMAT, chunkSize: size })).not.toThrow();
 });

@@ -7,6 +7,7 @@
 import type { ByteString } from "../base/byte-string.ts";
 import { chunkHasher } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
+import type { Dictionary } from "../blob/dictionary.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { writeImage } from "../rafs/image.ts";
 import { mergeLayers } from "../tree/overlay.ts";
@@ -14,6 +15,8 @@ import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
 import type { PackedContent, PackFormat } from "./packer.ts";
 
 export interface MergeOptions extends PackFormat {
+  /** Knows the blobs that are not the layers' own. */
+  readonly dictionary?: Dictionary;
   /** Paths whose data is wanted first; by default everything is. */
   readonly prefetch?: readonly ByteString[];
 }
@@ -23,15 +26,10 @@ export async function mergeIntoBootstrap(
   layers: readonly PackedContent[],
   options: MergeOptions,
 ): Promise<Uint8Array> {
-  const { fsVersion = 6, chunkSize, compressor, digester, prefetch } = options;
-  const blobs = new Map<BlobRef, BlobInfo>();
-  const byId = new Map<string, BlobRef>();
-  for (const { blob, file, tree } of new Set(layers)) {
-    const same = byId.get(blob.id);
-    if (same !== undefined) referTo(same, tree, blob);
-    else byId.set(blob.id, blob);
-    if (file.info !== undefined) blobs.set(same ?? blob, file.info);
-  }
+  const { fsVersion = 6, chunkSize, compressor, digester, dictionary, prefetch } = options;
+  const infos = new Map<string, BlobInfo>();
+  for (const { blob, file } of layers) if (file.info !== undefined) infos.set(blob.id, file.info);
+  uniteBlobs(layers, dictionary !== undefined);
   const reference = layers.find(({ file }) => file.original !== undefined);
   const root = mergeLayers(layers.map((layer) => layer.tree));
   return writeImage(root, {
@@ -39,28 +37,60 @@ export async function mergeIntoBootstrap(
     hasher: await chunkHasher(digester),
     chunkSize,
     compressor: reference?.file.info?.compressor ?? compressor,
-    blobs,
+    blobs: (blob) => infos.get(blob.id) ?? dictionary?.info(blob),
     hasXattr: "always",
     ...(prefetch === undefined ? {} : { prefetch }),
   });
 }
 
-/** Different layers can make the same blob (one tar, compressed twice). A bootstrap may list it only once. */
+/** For a bootstrap may list a blob only once. */
 export function referTo(blob: BlobRef, dir: Directory, instead: BlobRef): void {
-  for (const node of dir.entries.values()) {
-    if (node.kind === "directory") referTo(blob, node, instead);
-    else if (node.kind === "file") {
-      for (const chunk of node.chunks as { -readonly [K in keyof ChunkRef]: ChunkRef[K] }[])
-        if (chunk.blob === instead) chunk.blob = blob;
+  for (const chunk of chunksIn(dir)) if (chunk.blob === instead) chunk.blob = blob;
+}
+
+/**
+ * Different layers can make the same blob (one tar, compressed twice), and each brings its own `BlobRef` of a
+ * dictionary's.
+ */
+function uniteBlobs(layers: readonly PackedContent[], always: boolean): void {
+  const distinct = new Set(layers);
+  const one = new Map<string, BlobRef>();
+  for (const { blob } of distinct) if (!one.has(blob.id)) one.set(blob.id, blob);
+  if (!always && one.size === distinct.size) return;
+  for (const { tree } of distinct) {
+    for (const chunk of chunksIn(tree)) {
+      const known = one.get(chunk.blob.id);
+      if (known === undefined) one.set(chunk.blob.id, chunk.blob);
+      else chunk.blob = known;
     }
   }
 }
 
-/** @throws usage unless the format can hold chunks of this size */
-export function assertChunkSize(size: number): void {
-  if (size >= 4096 && size <= 2 ** 24 && (size & (size - 1)) === 0) return;
-  throw new NydusError(
-    "usage",
-    `Cannot use chunk size ${size}: it must be a power of two from 4096 to 16777216`,
-  );
+function* chunksIn(dir: Directory): Generator<{ -readonly [K in keyof ChunkRef]: ChunkRef[K] }> {
+  for (const node of dir.entries.values()) {
+    if (node.kind === "directory") yield* chunksIn(node);
+    else if (node.kind === "file") yield* node.chunks;
+  }
+}
+
+/** Bytes. */
+const MIN_CHUNK = 4096;
+const MAX_CHUNK = 2 ** 24;
+
+/** @throws usage unless blobs can be made so */
+export function assertFormat({ chunkSize, batchSize, encrypt = false }: PackFormat): void {
+  const bad = (what: string, size: number, state: string): never => {
+    throw new NydusError("usage", `Cannot use ${what} ${size}: ${state}`);
+  };
+  if (!isPowerOfTwo(chunkSize) || chunkSize < MIN_CHUNK || chunkSize > MAX_CHUNK)
+    bad("chunk size", chunkSize, `it must be a power of two from ${MIN_CHUNK} to ${MAX_CHUNK}`);
+  if (batchSize !== undefined && (!isPowerOfTwo(batchSize) || batchSize > chunkSize))
+    bad("batch size", batchSize, `it must be a power of two, at most the chunk size ${chunkSize}`);
+  // Entries of such blobs have 24 bits for the stored size.
+  if ((batchSize !== undefined || encrypt) && chunkSize === MAX_CHUNK)
+    bad("chunk size", chunkSize, `with batches or encryption it is at most ${MAX_CHUNK / 2}`);
+}
+
+function isPowerOfTwo(size: number): boolean {
+  return Number.isSafeInteger(size) && size > 0 && Number.isInteger(Math.log2(size));
 }

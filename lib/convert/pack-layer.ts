@@ -7,6 +7,7 @@
 
 import { chunkHasher, type Digest, Digester } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
+import { Dictionary, type DictionaryTable } from "../blob/dictionary.ts";
 import { ReferenceWriter } from "../blob/reference-writer.ts";
 import { decompressed, sniffed } from "../content/decompress.ts";
 import { IndexedGunzip } from "../content/indexed-gunzip.ts";
@@ -23,6 +24,8 @@ export interface PackOptions extends PackFormat {
   readonly diffId?: Digest;
   /** Leave the data where it is, if that can be: in this layer of the source. */
   readonly original?: Descriptor;
+  /** Chunks that are not stored again. */
+  readonly dictionary?: DictionaryTable;
   readonly signal?: AbortSignal;
 }
 
@@ -71,8 +74,9 @@ async function openLayer(source: AsyncIterable<Uint8Array>, options: PackOptions
   const { original, path, what } = options;
   const hasher = await chunkHasher(options.digester);
   if (original === undefined) {
-    const packer = new Packer(blobWriter(path, options, hasher), options);
-    return { tar: decompressed(source, what), packer };
+    const dictionary = options.dictionary && new Dictionary(options.dictionary);
+    const writer = blobWriter(path, options, { hasher, secret: options.diffId, dictionary });
+    return { tar: decompressed(source, what), packer: new Packer(writer, options, dictionary) };
   }
   const { kind, whole } = await sniffed(source);
   if (kind === "gzip") {

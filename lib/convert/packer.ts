@@ -5,8 +5,10 @@
  */
 import type { Compressor } from "../base/compression.ts";
 import { type ChunkDigester, type ChunkHasher, chunkHasher } from "../base/digest.ts";
-import { type BlobFile, BlobWriter } from "../blob/blob-writer.ts";
+import { type BlobFile, BlobWriter, type ChunkOrigin } from "../blob/blob-writer.ts";
 import { chunksOf } from "../blob/chunker.ts";
+import { cipherFor } from "../blob/cipher.ts";
+import type { Dictionary } from "../blob/dictionary.ts";
 import { PackedBlobWriter } from "../blob/packed-blob-writer.ts";
 import { EntryTree } from "../content/entry-tree.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
@@ -22,6 +24,23 @@ export interface PackFormat {
   readonly digester: ChunkDigester;
   /** Bytes: a power of two from 4096 to 16 MiB. */
   readonly chunkSize: number;
+  /** Small files are compressed together, up to this many bytes: a power of two, at most the chunk size. */
+  readonly batchSize?: number;
+  /** AES-128-XTS; the key is in the bootstrap. */
+  readonly encrypt?: boolean;
+}
+
+/** The members of `PackFormat` alone, for messages and other options. */
+export function packFormat(options: PackFormat): PackFormat {
+  const { fsVersion, compressor, digester, chunkSize, batchSize, encrypt } = options;
+  return {
+    ...(fsVersion === undefined ? {} : { fsVersion }),
+    compressor,
+    digester,
+    chunkSize,
+    ...(batchSize === undefined ? {} : { batchSize }),
+    ...(encrypt === undefined ? {} : { encrypt }),
+  };
 }
 
 /** A layer's content: its tree, and its data in a blob file. */
@@ -38,15 +57,28 @@ export interface ChunkWriter extends Disposable {
   /** Whether to wait for `room` before adding more. */
   readonly full: boolean;
   room(): Promise<void>;
-  /** @param tarOffset where the bytes are in the uncompressed layer */
-  add(bytes: Uint8Array, tarOffset: number): ChunkRef;
+  add(bytes: Uint8Array, origin: ChunkOrigin): ChunkRef;
   finish(bootstrap: (blob: BlobInfo | undefined) => Uint8Array): Promise<BlobFile>;
 }
 
+export interface BlobWriterParts {
+  readonly hasher: ChunkHasher;
+  /** What the key of an encrypted blob follows from: see `cipherFor`. */
+  readonly secret?: string | undefined;
+  readonly dictionary?: Dictionary | undefined;
+}
+
 /** For a blob of its own. The file must not exist yet. */
-export function blobWriter(path: string, format: PackFormat, hasher: ChunkHasher): ChunkWriter {
-  const options = { compressor: format.compressor, hasher };
-  return format.fsVersion === 5 ? new PackedBlobWriter(path, options) : new BlobWriter(path, options);
+export function blobWriter(
+  path: string,
+  format: PackFormat,
+  { hasher, secret, dictionary }: BlobWriterParts,
+): ChunkWriter {
+  const { fsVersion, compressor, digester, chunkSize, batchSize, encrypt } = format;
+  if (fsVersion === 5) return new PackedBlobWriter(path, { compressor, hasher });
+  const name = `${compressor} ${digester} ${chunkSize} ${batchSize ?? 0}`;
+  const cipher = encrypt === true ? cipherFor(secret, name) : undefined;
+  return new BlobWriter(path, { compressor, hasher, dictionary, batchSize, cipher });
 }
 
 /** Puts entries into a tree and their data into a blob. */
@@ -54,11 +86,16 @@ export class Packer implements Disposable {
   readonly #tree = new EntryTree((entry) => this.#store(entry));
   readonly #writer: ChunkWriter;
   readonly #format: PackFormat;
+  readonly #dictionary: Dictionary | undefined;
 
-  /** @param writer is closed with this */
-  constructor(writer: ChunkWriter, format: PackFormat) {
+  /**
+   * @param writer is closed with this
+   * @param dictionary what the writer takes chunks from
+   */
+  constructor(writer: ChunkWriter, format: PackFormat, dictionary?: Dictionary) {
     this.#writer = writer;
     this.#format = format;
+    this.#dictionary = dictionary;
   }
 
   async add(entry: TarEntry): Promise<void> {
@@ -76,7 +113,7 @@ export class Packer implements Disposable {
         hasher,
         chunkSize,
         compressor: info?.compressor ?? compressor,
-        blobs: new Map(info === undefined ? [] : [[blob, info]]),
+        blobs: (ref) => (ref === blob ? info : this.#dictionary?.info(ref)),
       }),
     );
     return { tree, blob, file };
@@ -85,11 +122,13 @@ export class Packer implements Disposable {
   async #store(entry: TarEntry): Promise<readonly ChunkRef[]> {
     const chunks: ChunkRef[] = [];
     if (entry.size === 0) return chunks;
-    let at = entry.dataOffset;
-    for await (const chunk of chunksOf(entry.body, entry.size, this.#format.chunkSize)) {
+    const { chunkSize } = this.#format;
+    const wholeFile = entry.size <= chunkSize;
+    let tarOffset = entry.dataOffset;
+    for await (const chunk of chunksOf(entry.body, entry.size, chunkSize)) {
       if (this.#writer.full) await this.#writer.room();
-      chunks.push(this.#writer.add(chunk, at));
-      at += chunk.byteLength;
+      chunks.push(this.#writer.add(chunk, { tarOffset, wholeFile }));
+      tarOffset += chunk.byteLength;
     }
     return chunks;
   }

@@ -5,13 +5,17 @@
  * @module
  */
 import { rm } from "node:fs/promises";
-import { isCode } from "../base/error.ts";
+import type { Digest } from "../base/digest.ts";
+import { corrupt, isCode } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
 import { streamFile } from "../content/files.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
+import { openBootstrap } from "../rafs/bootstrap.ts";
+import { checkBootstrap } from "../rafs/check.ts";
 import type { FsVersion } from "../rafs/image.ts";
 import { type BootstrapFile, type BootstrapLayer, bootstrapLayer } from "./bootstrap-layer.ts";
+import type { ConversionPlaces, Dictionaries, ProvidedBlob } from "./dictionaries.ts";
 import {
   blobDescriptor,
   bootstrapDescriptor,
@@ -70,6 +74,8 @@ export async function pushBlob(
 export interface AssembledImage {
   readonly family: MediaFamily;
   readonly fsVersion: FsVersion;
+  /** Those that chunk dictionaries brought; they are in the target. */
+  readonly dictionaryBlobs: readonly ProvidedBlob[];
   readonly bootstrap: BootstrapLayer;
   /** Bytes of `image.boot`. */
   readonly bootstrapSize: number;
@@ -77,19 +83,57 @@ export interface AssembledImage {
   readonly manifest: Document;
 }
 
+export interface AssembleOptions extends Omit<MergeOptions, "dictionary"> {
+  readonly dictionaries?: Dictionaries | undefined;
+}
+
 /** @param layers one a source layer, lowest first; the same one may occur twice */
 export async function assembleImage(
   layers: readonly PackedContent[],
-  parts: Omit<ConvertedParts, "blobs" | "bootstrap" | "fsVersion">,
-  options: MergeOptions,
+  parts: Omit<ConvertedParts, "blobs" | "bootstrap" | "dictionaryBlobs" | "fsVersion">,
+  places: ConversionPlaces,
+  options: AssembleOptions,
 ): Promise<AssembledImage> {
+  const { dictionaries, ...format } = options;
+  const dictionary = dictionaries?.lookup;
   const { fsVersion = 6 } = options;
-  const image = await mergeIntoBootstrap(layers, options);
+  const image = await mergeIntoBootstrap(layers, { ...format, ...(dictionary && { dictionary }) });
+  const dictionaryBlobs =
+    dictionaries === undefined ? [] : await provideBlobs(image, layers, dictionaries, places);
   const bootstrap = bootstrapLayer(image, chunkInfoFiles(layers));
-  const whole: ConvertedParts = { ...parts, fsVersion, blobs: layers.map((layer) => layer.file), bootstrap };
+  const blobs = layers.map((layer) => layer.file);
+  const whole: ConvertedParts = {
+    ...parts,
+    fsVersion,
+    blobs,
+    dictionaryBlobs: dictionaryBlobs.map(({ layer }) => layer),
+    bootstrap,
+  };
   const config = convertedConfig(whole);
   const manifest = convertedManifest(whole, config.descriptor);
-  return { family: parts.family, fsVersion, bootstrap, bootstrapSize: image.byteLength, config, manifest };
+  const { family } = parts;
+  return { family, fsVersion, dictionaryBlobs, bootstrap, bootstrapSize: image.byteLength, config, manifest };
+}
+
+/** Blobs that the image uses and none of its layers is. */
+async function provideBlobs(
+  image: Uint8Array,
+  layers: readonly PackedContent[],
+  dictionaries: Dictionaries,
+  places: ConversionPlaces,
+): Promise<ProvidedBlob[]> {
+  // Dictionaries can contradict each other, or themselves.
+  const [violation] = checkBootstrap(image);
+  if (violation !== undefined)
+    throw corrupt(`Cannot use the chunk dictionaries: ${violation.path}: ${violation.message}`);
+  const own = new Set(layers.map(({ blob }) => blob.id));
+  const provided = new Map<Digest, ProvidedBlob>();
+  for (const blob of openBootstrap(image).blobs) {
+    if (own.has(blob.id)) continue;
+    const found = await dictionaries.provide(blob, places);
+    provided.set(found.layer.digest, found);
+  }
+  return [...provided.values()];
 }
 
 /** Sends all the rest, the name last. The blobs are in the target already. */
@@ -100,7 +144,8 @@ export async function publishImage(
 ): Promise<BootstrapReport> {
   const { store, reference } = target;
   const { bootstrap, config, manifest } = image;
-  const layer = bootstrapDescriptor(bootstrap, image);
+  const dictionaryBlobs = image.dictionaryBlobs.map((blob) => blob.layer);
+  const layer = bootstrapDescriptor({ ...image, dictionaryBlobs });
   const pushed = await pushOnce(store, layer, () => streamOf(bootstrap.bytes), signal);
   for (const { descriptor, bytes } of [config, manifest])
     await pushOnce(store, descriptor, () => streamOf(bytes), signal);

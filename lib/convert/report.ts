@@ -4,6 +4,7 @@
  * @module
  */
 import type { Digest } from "../base/digest.ts";
+import type { ProvidedBlob } from "./dictionaries.ts";
 
 export interface LayerReport {
   /** Of the source layer; absent for a directory. */
@@ -35,6 +36,11 @@ export interface BootstrapReport {
   readonly pushed: boolean;
 }
 
+export interface DictionaryBlobReport extends Pick<ProvidedBlob, "how"> {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
 export interface ConvertReport {
   readonly sourceDigest?: Digest;
   /** Of the manifest in the target. */
@@ -43,6 +49,8 @@ export interface ConvertReport {
   readonly copied: boolean;
   readonly layers: readonly LayerReport[];
   readonly bootstrap?: BootstrapReport;
+  /** Blobs of chunk dictionaries that the image refers to, and how they got into the target. */
+  readonly dictionaryBlobs?: readonly DictionaryBlobReport[];
   /** Compressed bytes of the source's layers; 0 for a directory. */
   readonly sourceSize: number;
   /** Bytes of all layers in the target, the bootstrap included. */
@@ -58,12 +66,19 @@ export function secondsSince(start: number): number {
   return Math.round(performance.now() - start) / 1000;
 }
 
+export function dictionaryReport(blobs: readonly ProvidedBlob[]): Pick<ConvertReport, "dictionaryBlobs"> {
+  if (blobs.length === 0) return {};
+  return { dictionaryBlobs: blobs.map(({ layer: { digest, size }, how }) => ({ digest, size, how })) };
+}
+
 /** What the parts add up to. */
 export function totals(
   layers: readonly LayerReport[],
   bootstrap: BootstrapReport,
+  dictionaryBlobs: readonly ProvidedBlob[] = [],
 ): Pick<ConvertReport, "sourceSize" | "targetSize" | "pushedSize"> {
-  const parts = [...layers, bootstrap];
+  const others = dictionaryBlobs.map(({ layer: { size }, how }) => ({ size, pushed: how === "sent" }));
+  const parts = [...layers, ...others, bootstrap];
   return {
     sourceSize: layers.reduce((sum, { sourceSize = 0 }) => sum + sourceSize, 0),
     targetSize: parts.reduce((sum, { size }) => sum + size, 0),

@@ -8,12 +8,13 @@
  * @module
  */
 
-import { digestHex } from "../base/digest.ts";
+import { type Digest, digestHex } from "../base/digest.ts";
 import { corrupt, NydusError } from "../base/error.ts";
 import { readLayerBootstrap } from "../blob/layer-bootstrap.ts";
 import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
 import type { NydusImage } from "../image/nydus-image.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
+import { ANNOTATION } from "../oci/media-types.ts";
 import { isPlaceholder } from "../rafs/blob-table.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
 import { checkImage, openImage, readTree } from "../rafs/image.ts";
@@ -35,7 +36,7 @@ export async function restoreLayers(
   image: NydusImage,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<readonly RestoredLayer[]> {
-  const blobs = image.image?.manifest.layers.slice(0, -1) ?? [];
+  const blobs = ownLayers(image.image?.manifest.layers ?? []);
   if (blobs.length === 0) throw unsupported("it has no layers but its bootstrap");
   const { fetcher } = image;
   const layers: RestoredLayer[] = [];
@@ -47,6 +48,18 @@ export async function restoreLayers(
   const { value } = diffTrees(image.root, mergeLayers(layers.map(({ tree }) => tree))).next();
   if (value === undefined) return layers;
   throw corrupt(`Cannot restore the layers: they differ from the image at "${value.path}"`);
+}
+
+/** Neither the bootstrap, nor what chunk dictionaries brought. */
+function ownLayers(layers: readonly Descriptor[]): readonly Descriptor[] {
+  const { annotations } = layers.at(-1) ?? {};
+  const brought = annotations?.[ANNOTATION.nydusReferenceBlobIds] ?? "";
+  return layers
+    .slice(0, -1)
+    .filter(
+      ({ digest, annotations: own }) =>
+        !brought.includes(digestHex((own?.[ANNOTATION.nydusRef] as Digest) ?? digest)),
+    );
 }
 
 function unsupported(state: string): NydusError {

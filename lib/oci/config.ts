@@ -2,6 +2,7 @@
 
 import { type Digest, isDigest } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
+import type { Platform } from "./descriptor.ts";
 import { parseJsonObject } from "./json.ts";
 import { LAYER_LIMIT } from "./manifest.ts";
 
@@ -35,6 +36,18 @@ export interface ImageConfig {
   readonly rootfs: { readonly type: "layers"; readonly diff_ids: readonly Digest[] };
   readonly history?: readonly History[];
   readonly [field: string]: unknown;
+}
+
+/** Of an image that was made from nothing: no layers yet, and one step. */
+export function emptyConfig({ architecture, os, variant }: Platform, step: History): ImageConfig {
+  return {
+    architecture,
+    os,
+    ...(variant === undefined ? {} : { variant }),
+    config: {},
+    rootfs: { type: "layers", diff_ids: [] },
+    history: [step],
+  };
 }
 
 /** @throws corrupt */

@@ -24,6 +24,9 @@ export const ANNOTATION = {
   nydusBootstrap: "containerd.io/snapshot/nydus-bootstrap",
   nydusFsVersion: "containerd.io/snapshot/nydus-fs-version",
   nydusRef: "containerd.io/snapshot/nydus-ref",
+  nydusEncryptedBlob: "containerd.io/snapshot/nydus-encrypted-blob",
+  /** On the bootstrap layer: hex ids of blobs that chunk dictionaries brought, as a JSON list. */
+  nydusReferenceBlobIds: "containerd.io/snapshot/nydus-reference-blob-ids",
   nydusSourceDigest: "containerd.io/snapshot/nydus-source-digest",
   nydusSourceReference: "containerd.io/snapshot/nydus-source-reference",
   refName: "org.opencontainers.image.ref.name",

@@ -26,7 +26,7 @@ type BlobFacts = Pick<BlobInfo, "id" | "chunkCount" | "features" | "compressedSi
 export interface V5WriteOptions extends Omit<WriteOptions, "blobs" | "digester" | "hasXattr"> {
   /** Of chunks, and of inodes, which are hashed here. */
   readonly hasher: ChunkHasher;
-  readonly blobs: ReadonlyMap<BlobRef, BlobFacts> | ((blob: BlobRef) => BlobFacts);
+  readonly blobs: ReadonlyMap<BlobRef, BlobFacts> | ((blob: BlobRef) => BlobFacts | undefined);
 }
 
 /** Byte offsets of everything, before anything is written. */
