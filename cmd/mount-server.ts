@@ -8,13 +8,15 @@ import { join } from "node:path";
 import { flock, LOCK } from "../ffi/libc.ts";
 import { NydusError } from "../lib/base/error.ts";
 import { createLogger } from "../lib/base/log.ts";
+import { askedCredentials, credentialSocket } from "../lib/credentials/server.ts";
 import { controlSocket } from "../lib/mount/client.ts";
 import { controlApp, serveControl } from "../lib/mount/control.ts";
 import { parseController } from "../lib/mount/controller.ts";
 import { ControllerWatch } from "../lib/mount/controller-watch.ts";
 import { ImageMounts } from "../lib/mount/image-mounts.ts";
 import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
-import { openFetcher } from "../lib/mount/open-fetcher.ts";
+import { fetcherOpener } from "../lib/mount/open-fetcher.ts";
+import { dockerCredentials } from "../lib/registry/credentials.ts";
 import type { Command } from "./command.ts";
 
 /** Seconds without any mount after which the process ends; the snapshotter starts it again when needed. */
@@ -62,7 +64,7 @@ export const mountServer: Command = {
         runDirectory,
         cacheDirectory,
         cacheSize: args.size("cache-size"),
-        fetcherOf: openFetcher,
+        fetcherOf: fetcherOpener(askedCredentials(credentialSocket(runDirectory), dockerCredentials())),
         log,
       });
       await mounts.restore(inheritedDescriptors(env, process.pid));

@@ -20,6 +20,7 @@ import {
 import { DEFAULT_SNAPSHOTTER_ADDRESS } from "../lib/snapshot/service.ts";
 import { DEFAULT_ROOT } from "../lib/snapshot/snapshotter.ts";
 import { Arguments, type Flag } from "./command.ts";
+import { CREDENTIAL_FLAGS } from "./credentials.ts";
 import { SOURCE_FLAGS } from "./registry-flags.ts";
 
 export const LEVELS = ["debug", "info", "warn", "error"] as const satisfies readonly Level[];
@@ -52,6 +53,7 @@ export const SERVE_FLAGS: Readonly<Record<string, Flag>> = {
   },
   "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
   ...SOURCE_FLAGS,
+  ...CREDENTIAL_FLAGS,
   supervised: {
     type: "boolean",
     help: "something else starts this process again when it dies (for systemd it is known)",

@@ -25,6 +25,7 @@ import { OperationRecorder } from "../lib/status/operations.ts";
 import { serveStatus } from "../lib/status/serve.ts";
 import type { SnapshotStatus } from "../lib/status/source.ts";
 import type { Arguments, Command, Context } from "./command.ts";
+import { keepCredentials } from "./credentials.ts";
 import { sourceAccess } from "./registry-flags.ts";
 import { LEVELS, SERVE_FLAGS, withConfig } from "./snapshotter-config.ts";
 
@@ -65,6 +66,7 @@ async function serve(args: Arguments, { print, signal }: Context, log: Logger): 
     address: args.string("containerd-address") ?? DEFAULT_ADDRESS,
     namespace: DEFAULT_NAMESPACE,
   });
+  await using credentials = await keepCredentials(args, runDirectory, log);
   await using mounter = new MountServer({
     runDirectory,
     cacheDirectory: resolve(args.string("cache-dir") ?? join(root, "cache")),
@@ -74,18 +76,27 @@ async function serve(args: Arguments, { print, signal }: Context, log: Logger): 
     access: sourceAccess(args),
     ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
     inherited: inheritedDescriptors(process.env, process.pid),
+    secrets: credentials.pulls,
     log,
   });
   const references = async (bootstrap: Snapshot, namespace?: string): Promise<readonly string[]> => {
     const chainId = chainIdOf(bootstrap);
     return chainId === undefined ? [] : await findReferences(containerd, chainId, namespace);
   };
-  await using snapshotter = await Snapshotter.open({ root, mounter, findReferences: references, log });
+  await using snapshotter = await Snapshotter.open({
+    ...{ root, mounter, log },
+    findReferences: references,
+    rememberCredentials: (reference, login) => credentials.pulls.remember("label", reference, login),
+  });
   const operations = new OperationRecorder();
   const address = resolve(args.string("address") ?? DEFAULT_SNAPSHOTTER_ADDRESS);
   await mounter.attach();
   {
-    await using _server = await serveSnapshots(snapshotter, address, { log, observe: operations.observe });
+    await using _server = await serveSnapshots(snapshotter, address, {
+      log,
+      observe: operations.observe,
+      fallback: credentials.imageService,
+    });
     await using status = optionalStatus(args, {
       mounts: () => mounter.list(),
       caches: () => mounter.caches(),

@@ -14,7 +14,7 @@ const RANKS: readonly (readonly string[])[] = [
   ["lib/oci", "lib/tar", "lib/tree"],
   ["lib/content", "lib/rafs"],
   ["lib/registry", "lib/containerd", "lib/blob"],
-  ["lib/image"],
+  ["lib/image", "lib/credentials"],
   ["lib/inspect", "lib/unpack"],
   ["lib/convert", "lib/mount"],
   ["lib/snapshot"],

@@ -36,18 +36,26 @@ export interface MountServerOptions {
   readonly restartWith?: readonly string[];
   /** Descriptors that this process was started with: file systems that wait for a server. */
   readonly inherited?: ReadonlyMap<string, number>;
+  /** What this process may lose and the other one keeps a copy of, in its memory only. */
+  readonly secrets?: KeptSecrets;
   readonly log: Logger;
 }
 
 /** Long enough for an image that is replaced by its next version; short enough for a disk that is full. */
 export const DEFAULT_CACHE_GRACE = 600_000;
 
+export interface KeptSecrets {
+  export(): unknown;
+  /** Adds what the other process kept; called once, also when there was none. */
+  import(saved: unknown): void;
+  onChange(listener: () => void): void;
+}
+
 export interface ImageMountRequest {
   readonly id: string;
   readonly bootstrap: string;
   readonly mountpoint: string;
   readonly reference: string;
-  readonly credentials?: { readonly username: string; readonly password: string };
 }
 
 export function controlSocket(runDirectory: string): string {
@@ -67,6 +75,7 @@ export class MountServer implements AsyncDisposable {
     this.#options = options;
     this.#kept = new KeptDescriptors(options.inherited ?? new Map());
     this.#client = new ControlClient(controlSocket(options.runDirectory));
+    options.secrets?.onChange(() => void this.#depositSecrets());
   }
 
   /** Resolves when the process ended by itself: it had nothing to serve, or was asked to stop. */
@@ -83,9 +92,12 @@ export class MountServer implements AsyncDisposable {
   async attach(): Promise<boolean> {
     const found = await this.#ifRunning(async () => {
       await this.#client.control(this.#controller);
+      this.#options.secrets?.import(await this.#client.secrets());
+      await this.#depositSecrets();
       await this.#keep();
       return true;
     }, false);
+    if (!found) this.#options.secrets?.import([]);
     if (found || this.#kept.all.size === 0) return found;
     await this.#start();
     await this.#keep();
@@ -93,13 +105,9 @@ export class MountServer implements AsyncDisposable {
   }
 
   async mount(request: ImageMountRequest): Promise<MountStatus> {
-    const { id, bootstrap, mountpoint, reference, credentials } = request;
+    const { id, bootstrap, mountpoint, reference } = request;
     const { driver, access } = this.#options;
-    const source = {
-      location: reference,
-      ...access,
-      ...(credentials === undefined ? {} : { credentials }),
-    };
+    const source = { location: reference, ...access };
     return await this.mountAs({ id, bootstrap, mountpoint, source, driver });
   }
 
@@ -190,7 +198,17 @@ export class MountServer implements AsyncDisposable {
     const controller = this.#controller;
     const setup = { runDirectory, cacheDirectory, cacheSize, controller, kept, ...idle };
     const pid = await startServer(this.#client, setup);
+    await this.#depositSecrets();
     log.info("started the mount process", { pid, adopted: kept.size });
+  }
+
+  /** A process that is not there gets them when it is started. */
+  async #depositSecrets(): Promise<void> {
+    const { secrets, log } = this.#options;
+    if (secrets === undefined) return;
+    await this.#ifRunning(() => this.#client.keepSecrets(secrets.export()), undefined).catch(
+      (error: unknown) => log.warn(toNydusError(error, "hand over credentials").message),
+    );
   }
 
   /** This process, as the other one is to keep it running. */

@@ -51,6 +51,14 @@ export class ControlClient {
     return (await this.#call("GET", "/sessions")) as KeptSessions;
   }
 
+  async secrets(): Promise<unknown> {
+    return await this.#call("GET", "/secrets");
+  }
+
+  async keepSecrets(secrets: unknown): Promise<void> {
+    await this.#call("PUT", "/secrets", secrets);
+  }
+
   async control(controller: Controller): Promise<void> {
     await this.#call("PUT", "/controller", controller);
   }

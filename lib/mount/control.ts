@@ -11,6 +11,8 @@
  *     GET    /alive               never ends while the process lives; its last line is "end" if it ends by itself
  *     PUT    /controller          a Controller: who watches this process, and is watched by it
  *     DELETE /controller/PID      it ends on purpose
+ *     PUT    /secrets             any JSON, kept in memory for whoever takes control next
+ *     GET    /secrets             the same; [] when nobody left any
  *     POST   /stop                204, then the process unmounts all and ends
  *
  * @module
@@ -41,6 +43,7 @@ export interface ControlOptions {
 export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
   const { stop, umounted, ending, controllers } = options;
   const app = new Hono();
+  let secrets: unknown = [];
   app.onError((error, context) => {
     const { code, message } = toNydusError(error, "serve the request");
     return context.json({ code, message } satisfies ControlError, code === "not_found" ? 404 : 500);
@@ -78,6 +81,11 @@ export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
     controllers.release(Number(context.req.param("pid")));
     return context.body(null, 204);
   });
+  app.put("/secrets", async (context) => {
+    secrets = await context.req.json();
+    return context.body(null, 204);
+  });
+  app.get("/secrets", () => Response.json(secrets));
   app.post("/stop", (context) => {
     setTimeout(stop, 0);
     return context.body(null, 204);

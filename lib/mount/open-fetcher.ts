@@ -7,6 +7,7 @@
 import { BlobDirectory } from "../content/blob-directory.ts";
 import type { Fetcher } from "../content/content.ts";
 import { openStore } from "../image/open.ts";
+import type { CredentialSource } from "../registry/credentials.ts";
 import type { ImageSource } from "./mount-request.ts";
 
 /** Our own kind of location beside those of images: "blobs:DIR". */
@@ -19,8 +20,13 @@ export function blobsLocation(directory: string): string {
   return `${BLOBS}${directory}`;
 }
 
-export async function openFetcher(source: ImageSource): Promise<Fetcher & Partial<AsyncDisposable>> {
-  if (source.location.startsWith(BLOBS)) return new BlobDirectory(source.location.slice(BLOBS.length));
-  const { store } = await openStore(source.location, { ...source, retry: READING });
-  return store;
+/** @param credentials for sources that come without any */
+export function fetcherOpener(
+  credentials: CredentialSource,
+): (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>> {
+  return async (source) => {
+    if (source.location.startsWith(BLOBS)) return new BlobDirectory(source.location.slice(BLOBS.length));
+    const { store } = await openStore(source.location, { credentials, ...source, retry: READING });
+    return store;
+  };
 }

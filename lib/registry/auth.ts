@@ -1,7 +1,7 @@
 /**
  * Authentication as a wrapper of `Send`: learns from the first 401 what the registry wants, keeps one token for each
  * scope until shortly before it expires, fetches a missing one once however many requests wait for it, and renews a
- * token that was refused. Where even a fresh token is refused although tokens have worked, each request gets one of its
+ * token that was refused. Credentials that are refused are followed by the next that the source has. Where even a fresh token is refused although tokens have worked, each request gets one of its
  * own, one request after another: such tokens end with the next use of any.
  *
  * @module
@@ -9,7 +9,7 @@
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import { Turns } from "../base/turns.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
-import type { CredentialSource, Credentials } from "./credentials.ts";
+import { type CredentialSource, type Credentials, type Login, sameCredentials } from "./credentials.ts";
 import type { Access, HttpRequest, HttpResponse, Send } from "./http.ts";
 import { isRepeatable } from "./http.ts";
 import { statusError } from "./status.ts";
@@ -35,9 +35,12 @@ const MARGIN = 20;
 
 /** How often a request is sent with a token of its own. */
 const OWN_TOKENS = 3;
+/** How many credentials are tried for one request. */
+const MAX_CREDENTIALS = 8;
 
 interface Held {
   readonly header: string;
+  readonly credentials: Credentials | undefined;
   /** Milliseconds since 1970. */
   readonly until: number;
 }
@@ -81,8 +84,15 @@ class Authenticator {
     if (hopeless || !isRepeatable(request)) return response;
     await response.discard();
     if (this.#held.get(scope)?.header === header) this.#held.delete(scope);
-    const again = await this.#attempt(request, await this.#header(scope, request.signal));
-    if (again.status !== 401) return again;
+    const renewed = await this.#current(scope, request.signal);
+    const again = await this.#attempt(request, renewed.header);
+    if (again.status !== 401 && again.status !== 403) return again;
+    const other = await this.#withOthers(request, scope, renewed.credentials);
+    if (other !== undefined) {
+      await again.discard();
+      return other;
+    }
+    if (again.status === 403) return again;
     if (this.#challenge?.scheme !== "bearer" || !this.#accepted) throw await this.#refused(again, request);
     await again.discard();
     return this.#sendInTurn(request);
@@ -92,6 +102,26 @@ class Authenticator {
     const response = await this.#send(withHeader(request, header));
     if (header !== undefined && response.status < 400) this.#accepted = true;
     return response;
+  }
+
+  /** Undefined when the source has no others that are accepted. */
+  async #withOthers(
+    request: HttpRequest,
+    scope: string,
+    refused: Credentials | undefined,
+  ): Promise<HttpResponse | undefined> {
+    const tried = [refused];
+    while (tried.length < MAX_CREDENTIALS) {
+      const held = await orAborted(this.#login(scope, tried, timeout()), request.signal).catch(noneOfThem);
+      if (held === undefined) return undefined;
+      const response = await this.#attempt(request, held.header);
+      if (response.status !== 401 && response.status !== 403) {
+        this.#held.set(scope, held);
+        return response;
+      }
+      await response.discard();
+    }
+    return undefined;
   }
 
   async #sendInTurn(request: HttpRequest): Promise<HttpResponse> {
@@ -141,10 +171,14 @@ class Authenticator {
     return found !== undefined;
   }
 
-  /** The Authorization header, from the cache or one shared request. */
   async #header(scope: string, signal?: AbortSignal): Promise<string> {
+    return (await this.#current(scope, signal)).header;
+  }
+
+  /** From the cache or one shared request. */
+  async #current(scope: string, signal?: AbortSignal): Promise<Held> {
     const held = this.#held.get(scope);
-    if (held !== undefined && this.#now() < held.until) return held.header;
+    if (held !== undefined && this.#now() < held.until) return held;
     let flight = this.#flights.get(scope);
     if (flight === undefined) {
       // Not the caller's signal: others may wait for the same token.
@@ -152,7 +186,7 @@ class Authenticator {
       flight.catch(() => {}).finally(() => this.#flights.delete(scope));
       this.#flights.set(scope, flight);
     }
-    return (await orAborted(flight, signal)).header;
+    return await orAborted(flight, signal);
   }
 
   async #obtain(scope: string, signal: AbortSignal): Promise<Held> {
@@ -162,17 +196,54 @@ class Authenticator {
   }
 
   async #fetch(scope: string, signal: AbortSignal): Promise<Held> {
-    const credentials = await this.#options.credentials(this.#options.registry, { signal });
+    const held = await this.#login(scope, [], signal);
+    if (held !== undefined) return held;
+    throw new NydusError("denied", `Cannot log in to "${this.#options.registry}": there are no credentials`);
+  }
+
+  /**
+   * With the first credentials that the token service takes.
+   *
+   * @param tried is added to; when the source has nothing else, the answer is undefined
+   * @throws what the first of several refusals said
+   */
+  async #login(
+    scope: string,
+    tried: (Credentials | undefined)[],
+    signal: AbortSignal,
+  ): Promise<Held | undefined> {
+    const { credentials: source, registry, repository } = this.#options;
+    let failure: unknown;
+    while (tried.length < MAX_CREDENTIALS) {
+      const refused = tried.filter((known) => known !== undefined);
+      const credentials = await source(registry, { repository, refused, signal });
+      if (tried.some((known) => sameCredentials(known, credentials))) break;
+      tried.push(credentials);
+      try {
+        return await this.#holdOf(scope, credentials, signal);
+      } catch (error) {
+        if (!isCode(error, "denied")) throw error;
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return undefined;
+  }
+
+  async #holdOf(scope: string, credentials: Credentials | undefined, signal: AbortSignal): Promise<Held> {
+    if (credentials !== undefined && "registryToken" in credentials)
+      return { header: `Bearer ${credentials.registryToken}`, credentials, until: this.#lifeOf(credentials) };
     return this.#challenge?.scheme === "bearer"
       ? await this.#bearer(this.#challenge, scope, credentials, signal)
       : this.#basic(credentials);
   }
 
-  #basic(credentials: Credentials | undefined): Held {
+  #basic(credentials: (Login & Credentials) | undefined): Held {
     if (credentials !== undefined && "username" in credentials)
       return {
         header: basic(credentials.username, credentials.password),
-        until: Number.POSITIVE_INFINITY,
+        credentials,
+        until: this.#lifeOf(credentials),
       };
     throw new NydusError(
       "denied",
@@ -180,10 +251,15 @@ class Authenticator {
     );
   }
 
+  /** Until when they are sent themselves. */
+  #lifeOf({ expires = Number.POSITIVE_INFINITY }: Credentials): number {
+    return expires === Number.POSITIVE_INFINITY ? expires : beforeEnd(this.#now(), expires);
+  }
+
   async #bearer(
     challenge: Challenge,
     scope: string,
-    credentials: Credentials | undefined,
+    credentials: (Login & Credentials) | undefined,
     signal: AbortSignal,
   ): Promise<Held> {
     const { parameters } = challenge;
@@ -196,17 +272,23 @@ class Authenticator {
       clear: this.#options.plainHttp === true,
       signal,
     });
-    const margin = Math.min(MARGIN, token.lifetime / 10);
-    return {
-      header: `Bearer ${token.value}`,
-      until: started + (token.lifetime - margin) * 1000,
-    };
+    const until = beforeEnd(started, started + token.lifetime * 1000);
+    return { header: `Bearer ${token.value}`, credentials, until };
   }
 
   async #refused(response: HttpResponse, request: HttpRequest): Promise<NydusError> {
     const error = await statusError(response, request.action);
     return new NydusError("denied", `${error.message}; log in, or check the name`);
   }
+}
+
+/** When what is good until then is given up (milliseconds since 1970). */
+function beforeEnd(now: number, end: number): number {
+  return end - Math.min(MARGIN * 1000, (end - now) / 10);
+}
+
+function noneOfThem(error: unknown): undefined {
+  if (!isCode(error, "denied")) throw error;
 }
 
 function timeout(): AbortSignal {

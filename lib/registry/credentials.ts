@@ -7,18 +7,49 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { NydusError, toNydusError } from "../base/error.ts";
 import { parseJsonObject } from "../oci/json.ts";
+import { runHelper } from "./helper-program.ts";
 
-export type Credentials =
+/** What a token is asked for with. */
+export type Login =
   | { readonly username: string; readonly password: string }
   | { readonly identityToken: string };
+
+export type Credentials = (Login | { readonly registryToken: string }) & {
+  /** Milliseconds since 1970; absent when nobody said. */
+  readonly expires?: number;
+};
+
+export interface CredentialRequest {
+  /** Without the registry: some keep credentials by repository. */
+  readonly repository?: string;
+  /** What the registry did not accept: others are wanted, or renewed ones. */
+  readonly refused?: readonly Credentials[];
+  readonly signal?: AbortSignal;
+}
 
 /** Undefined = go on without a name. */
 export type CredentialSource = (
   registry: string,
-  options: { readonly signal?: AbortSignal },
+  request: CredentialRequest,
 ) => Promise<Credentials | undefined>;
+
+export function sameCredentials(a: Credentials | undefined, b: Credentials | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  if ("username" in a) return "username" in b && a.username === b.username && a.password === b.password;
+  if ("identityToken" in a) return "identityToken" in b && a.identityToken === b.identityToken;
+  return "registryToken" in b && a.registryToken === b.registryToken;
+}
+
+/** Checks what came as JSON from another process. */
+export function parseCredentials(value: unknown): Credentials | undefined {
+  const { username, password, identityToken, registryToken, expires } = asJson(value);
+  const life = typeof expires === "number" && Number.isFinite(expires) ? { expires } : {};
+  if (typeof username === "string" && typeof password === "string") return { username, password, ...life };
+  if (typeof identityToken === "string") return { identityToken, ...life };
+  return typeof registryToken === "string" ? { registryToken, ...life } : undefined;
+}
 
 export interface DockerCredentialsOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
@@ -28,7 +59,6 @@ export interface DockerCredentialsOptions {
 const DOCKER_HUB_KEY = "https://index.docker.io/v1/";
 /** What helpers answer for a name when the secret is an identity token. */
 const TOKEN_USER = "<token>";
-const HELPER_TIMEOUT = 30_000;
 
 export function fixedCredentials(credentials: Credentials | undefined): CredentialSource {
   return async () => credentials;
@@ -96,7 +126,12 @@ async function askHelper(
   const program = `docker-credential-${name}`;
   const action = `ask "${program}" for credentials of "${server}"`;
   if (!/^[\w.-]+$/.test(name)) throw new NydusError("denied", `Cannot ${action}: its name is not plain`);
-  const { code, output } = await run(program, server, env, action, signal);
+  const { code, output } = await runHelper([program, "get"], {
+    input: `${server}\n`,
+    env,
+    action,
+    ...(signal === undefined ? {} : { signal }),
+  });
   if (code !== 0) {
     // The helper's way to say that it has none; anything else is a failure worth seeing.
     if (output.includes("credentials not found")) return undefined;
@@ -106,41 +141,18 @@ async function askHelper(
   return pair(answer.Username, answer.Secret);
 }
 
-async function run(
-  program: string,
-  input: string,
-  env: Readonly<Record<string, string | undefined>>,
-  action: string,
-  signal?: AbortSignal,
-): Promise<{ code: number; output: string }> {
-  try {
-    const child = Bun.spawn([program, "get"], {
-      stdin: new TextEncoder().encode(`${input}\n`),
-      stdout: "pipe",
-      stderr: "ignore",
-      env: { ...env },
-      timeout: HELPER_TIMEOUT,
-      ...(signal === undefined ? {} : { signal }),
-    });
-    const answer = { output: await new Response(child.stdout).text(), code: await child.exited };
-    signal?.throwIfAborted();
-    return answer;
-  } catch (error) {
-    const known = toNydusError(error, action);
-    throw isCode(known, "not_found")
-      ? new NydusError("denied", `Cannot ${action}: it is not installed`, { cause: error })
-      : known;
-  }
-}
-
 function fromAuths(auths: unknown, keys: readonly string[]): Credentials | undefined {
   const all = asJson(auths);
   // Old clients wrote whole URLs: "https://host/v1/".
   const hostOf = (key: string): string => key.replace(/^https?:\/\//, "").replace(/\/.*$/, "");
   const key =
     keys.find((name) => name in all) ?? Object.keys(all).find((name) => keys.includes(hostOf(name)));
-  if (key === undefined) return undefined;
-  const { auth, identitytoken, username, password } = asJson(all[key]);
+  return key === undefined ? undefined : credentialsOfEntry(all[key]);
+}
+
+/** One entry of "auths", as config.json and Kubernetes' secrets have them. */
+export function credentialsOfEntry(entry: unknown): Credentials | undefined {
+  const { auth, identitytoken, username, password } = asJson(entry);
   if (typeof identitytoken === "string" && identitytoken !== "") return { identityToken: identitytoken };
   if (typeof auth !== "string" || auth === "") return pair(username, password);
   const text = Buffer.from(auth, "base64").toString("utf8").replace(/\0+$/, "");

@@ -6,7 +6,7 @@
 import { corrupt, NydusError } from "../base/error.ts";
 import { readAll } from "../content/verified.ts";
 import { parseJsonObject } from "../oci/json.ts";
-import type { Credentials } from "./credentials.ts";
+import type { Login } from "./credentials.ts";
 import { type HttpRequest, type HttpResponse, isLoopback, READ, type Send } from "./http.ts";
 import { statusError } from "./status.ts";
 
@@ -15,7 +15,7 @@ export interface TokenRequest {
   readonly realm: string;
   readonly service: string;
   readonly scopes: readonly string[];
-  readonly credentials: Credentials | undefined;
+  readonly credentials: Login | undefined;
   /** The user asked for http: secrets may go over it. */
   readonly clear: boolean;
   readonly signal: AbortSignal;

@@ -44,6 +44,34 @@ test("readNydusSnapshotterConfig() takes over what there is here, and is silent 
   });
 });
 
+test("readNydusSnapshotterConfig() takes over sources of credentials that are enabled, and mirrors", () => {
+  const auth = (enabled: boolean): object =>
+    Bun.TOML.parse(`
+      version = 1
+      [remote.mirrors_config]
+      dir = "/etc/nydus/certs.d"
+      [remote.auth]
+      enable_kubeconfig_keychain = ${enabled}
+      kubeconfig_path = ""
+      enable_cri_keychain = ${enabled}
+      image_service_address = "/run/containerd/c.sock"
+      enable_kubelet_credential_providers = ${enabled}
+      credential_provider_config = "/etc/k/config.yaml"
+      credential_provider_bin_dir = "/etc/k/bin"
+      credential_renewal_interval = "1h"
+    `);
+  const always = { "hosts-dir": "/etc/nydus/certs.d", "image-service-address": "/run/containerd/c.sock" };
+  const providers = {
+    "credential-provider-config": "/etc/k/config.yaml",
+    "credential-provider-bin-dir": "/etc/k/bin",
+  };
+  expect(readNydusSnapshotterConfig(auth(true))).toEqual({
+    settings: { ...always, ...providers, kubeconfig: "default" },
+    warnings: [],
+  });
+  expect(readNydusSnapshotterConfig(auth(false))).toEqual({ settings: always, warnings: [] });
+});
+
 test.each([
   ["an unknown key", "daemon.colour = 1", '"daemon.colour" is not known'],
   ["a driver that is gone", 'daemon.fs_driver = "fscache"', '"daemon.fs_driver" is not supported: the best'],

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { DEFAULT_KUBECONFIG } from "../credentials/kubeconfig.ts";
 
 /** Our flags' names and their values. */
 type Settings = Readonly<Record<string, string | boolean>>;
@@ -89,7 +90,6 @@ function time(flag: string): Rule {
 }
 
 const LAYOUT = "is not supported: containers get overlays that every runtime can mount";
-const KEYCHAIN = "is not supported yet: credentials come from docker's configuration";
 
 const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
   version: unless([1], "is not 1"),
@@ -141,13 +141,13 @@ const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
   "remote.mirrors_config.health_check_interval": needless,
   "remote.mirrors_config.failure_limit": needless,
   "remote.mirrors_config.ping_url": needless,
-  "remote.auth.enable_kubeconfig_keychain": unless(OFF, KEYCHAIN),
-  "remote.auth.kubeconfig_path": needless,
-  "remote.auth.enable_cri_keychain": unless(OFF, KEYCHAIN),
-  "remote.auth.image_service_address": needless,
-  "remote.auth.enable_kubelet_credential_providers": unless(OFF, KEYCHAIN),
-  "remote.auth.credential_provider_config": needless,
-  "remote.auth.credential_provider_bin_dir": needless,
+  "remote.auth.enable_kubeconfig_keychain": needless, // see SWITCHED
+  "remote.auth.kubeconfig_path": as("kubeconfig"),
+  "remote.auth.enable_cri_keychain": needless, // always
+  "remote.auth.image_service_address": as("image-service-address"),
+  "remote.auth.enable_kubelet_credential_providers": needless,
+  "remote.auth.credential_provider_config": as("credential-provider-config"),
+  "remote.auth.credential_provider_bin_dir": as("credential-provider-bin-dir"),
   "remote.auth.credential_renewal_interval": needless, // tokens are renewed before they expire
   "snapshot.enable_nydus_overlayfs": unless(OFF, LAYOUT),
   "snapshot.nydus_overlayfs_path": needless,
@@ -227,8 +227,24 @@ export function isNydusSnapshotterConfig(parsed: object): boolean {
   return "version" in parsed;
 }
 
+const KUBECONFIG_SWITCH = "remote.auth.enable_kubeconfig_keychain";
+/** Sources of credentials that are off until a key enables them, and the flags that they are about. */
+const SWITCHED: readonly (readonly [key: string, flags: readonly string[]])[] = [
+  [KUBECONFIG_SWITCH, ["kubeconfig"]],
+  [
+    "remote.auth.enable_kubelet_credential_providers",
+    ["credential-provider-config", "credential-provider-bin-dir"],
+  ],
+];
+
 export function readNydusSnapshotterConfig(parsed: object): ForeignConfig {
-  return applied(SNAPSHOTTER_RULES, parsed);
+  const { settings, warnings } = applied(SNAPSHOTTER_RULES, parsed);
+  const values = new Map(leaves(parsed));
+  const isOn = (key: string): boolean => values.get(key) === true;
+  const off = new Set(SWITCHED.flatMap(([key, flags]) => (isOn(key) ? [] : flags)));
+  const kept = Object.entries(settings).filter(([flag]) => !off.has(flag));
+  const defaults: Settings = isOn(KUBECONFIG_SWITCH) ? { kubeconfig: DEFAULT_KUBECONFIG } : {};
+  return { settings: { ...defaults, ...Object.fromEntries(kept) }, warnings };
 }
 
 /** Where the same file says that nydusd's is. */

@@ -22,11 +22,15 @@ export type FindReferences = (
   namespace: string | undefined,
 ) => Promise<readonly string[]>;
 
+/** Keeps credentials that came with a pull, in memory, for the reads of an image. */
+export type RememberCredentials = (reference: string, credentials: Credentials) => void;
+
 interface Parts {
   readonly metastore: Metastore;
   readonly directories: SnapshotDirectories;
   readonly mounter: Mounter;
   readonly findReferences: FindReferences;
+  readonly rememberCredentials: RememberCredentials;
   readonly log: Logger;
 }
 
@@ -45,7 +49,7 @@ const REPAIRS = 4;
 export class ImageMounts {
   readonly #parts: Parts;
   readonly #turns = new Turns<number>();
-  /** By bootstrap id. They came as labels and are written nowhere. */
+  /** By bootstrap id, until a mount knows the image's name. They came as labels and are written nowhere. */
   readonly #credentials = new Map<number, Credentials>();
   readonly #failed = new Map<number, FailedImage>();
 
@@ -57,8 +61,9 @@ export class ImageMounts {
     return [...this.#failed.values()];
   }
 
-  remember(bootstrapId: number, credentials: Credentials): void {
-    this.#credentials.set(bootstrapId, credentials);
+  remember(bootstrapId: number, credentials: Credentials, reference: string | undefined): void {
+    if (reference === undefined) this.#credentials.set(bootstrapId, credentials);
+    else this.#parts.rememberCredentials(reference, credentials);
   }
 
   forget(bootstrapId: number): void {
@@ -100,14 +105,10 @@ export class ImageMounts {
     const path = await directories.bootstrap(bootstrap.id);
     const mountpoint = await directories.createMountpoint(bootstrap.id);
     const credentials = this.#credentials.get(bootstrap.id);
-    const request = {
-      id: String(bootstrap.id),
-      bootstrap: path,
-      mountpoint,
-      ...(credentials === undefined ? {} : { credentials }),
-    };
+    const request = { id: String(bootstrap.id), bootstrap: path, mountpoint };
     let failure: unknown;
     for (const reference of references) {
+      if (credentials !== undefined) this.#parts.rememberCredentials(reference, credentials);
       try {
         const { blobs } = await this.#mount({ ...request, reference });
         metastore.learn(bootstrap.id, { reference, blobs });

@@ -13,8 +13,6 @@ export interface SnapshotMountRequest {
   readonly mountpoint: string;
   /** The image reference as containerd knows it: the blobs are in its repository. */
   readonly reference: string;
-  /** Credentials from labels, if any; kept in memory only. */
-  readonly credentials?: { readonly username: string; readonly password: string };
 }
 
 export interface MountedImage {

@@ -18,11 +18,17 @@ const BLOB = "a".repeat(64);
 let root: string;
 let mounter: TestMounter;
 let snapshotter: Snapshotter;
+/** Reference and password of each login that was remembered. */
+let remembered: (readonly [string, string])[];
 
 async function start(findReferences?: FindReferences): Promise<void> {
   mounter = new TestMounter();
+  remembered = [];
   const finding = findReferences === undefined ? {} : { findReferences };
-  snapshotter = await Snapshotter.open({ root: `${root}/state`, mounter, ...finding });
+  snapshotter = await Snapshotter.open({
+    ...{ root: `${root}/state`, mounter, ...finding },
+    rememberCredentials: (name, { password }) => remembered.push([name, password]),
+  });
 }
 
 beforeEach(async () => {
@@ -230,14 +236,24 @@ test("a reference that nobody knows is a clear error", async () => {
   });
 });
 
-test("credentials from labels reach the mount and nothing on disk", async () => {
+test("credentials from labels are remembered for the image, and reach nothing on disk", async () => {
   const secret = { [LABEL.username]: "somebody", [LABEL.secret]: "hunter2-hunter2" };
   const image = await unpack({ ...reference, ...secret });
+  expect(remembered).toEqual([[REFERENCE, "hunter2-hunter2"]]);
   await run("c", image);
-  expect(mounter.requests[0]?.credentials).toEqual({ username: "somebody", password: "hunter2-hunter2" });
+  expect(JSON.stringify(mounter.requests)).not.toContain("hunter2");
   for (const name of await readdir(`${root}/state`))
     if (name.startsWith("metadata.db"))
       expect((await readFile(`${root}/state/${name}`)).includes("hunter2")).toBe(false);
+});
+
+test("credentials of an image that no label names are remembered when the image is found", async () => {
+  await snapshotter[Symbol.asyncDispose]();
+  await start(async () => [REFERENCE]);
+  const image = await unpack({ [LABEL.username]: "somebody", [LABEL.secret]: "hunter2-hunter2" });
+  expect(remembered).toEqual([]);
+  await run("c", image);
+  expect(remembered).toEqual([[REFERENCE, "hunter2-hunter2"]]);
 });
 
 test("usage of a data layer is what the cache holds, and each blob of an image counts once", async () => {

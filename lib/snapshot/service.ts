@@ -11,7 +11,7 @@ import { type Code, ConnectError, type ConnectRouter, type HandlerContext } from
 import { MEANINGS, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type InfoSchema, Kind, Snapshots } from "../containerd/gen/snapshots_pb.ts";
-import { createGrpcServer } from "../containerd/http2/server.ts";
+import { createGrpcServer, type Fallback } from "../containerd/http2/server.ts";
 import type { Mount } from "../containerd/snapshots.ts";
 import type { Snapshot } from "./metastore.ts";
 import type { CreateRequest, Snapshotter } from "./snapshotter.ts";
@@ -25,6 +25,8 @@ export type Observe = (operation: string, code: string, seconds: number) => void
 export interface ServiceOptions {
   readonly log: Logger;
   readonly observe?: Observe;
+  /** Answers other services on the same socket. */
+  readonly fallback?: Fallback;
 }
 
 /** Infos in one message of a list. */
@@ -148,7 +150,7 @@ export async function serveSnapshots(
   address: string,
   options: ServiceOptions,
 ): Promise<SnapshotServer> {
-  const grpc = createGrpcServer(snapshotsRoutes(snapshotter, options));
+  const grpc = createGrpcServer(snapshotsRoutes(snapshotter, options), options.fallback);
   await listenPrivately(address, (path) => listen(grpc.server, path));
   return {
     address,

@@ -16,7 +16,12 @@ import type { Mount, Usage } from "../containerd/snapshots.ts";
 import { CacheNeeds } from "./cache-needs.ts";
 import { SnapshotDirectories } from "./directories.ts";
 import { type Fields, parseFilters } from "./filters.ts";
-import { type FailedImage, type FindReferences, ImageMounts } from "./image-mounts.ts";
+import {
+  type FailedImage,
+  type FindReferences,
+  ImageMounts,
+  type RememberCredentials,
+} from "./image-mounts.ts";
 import { type Labels, type Purpose, purposeOf, withoutSecrets } from "./labels.ts";
 import { Metastore, type Snapshot } from "./metastore.ts";
 import type { Mounter } from "./mounter.ts";
@@ -30,6 +35,7 @@ export interface SnapshotterOptions {
   readonly root: string;
   readonly mounter: Mounter;
   readonly findReferences?: FindReferences;
+  readonly rememberCredentials?: RememberCredentials;
   readonly log?: Logger;
 }
 
@@ -71,6 +77,7 @@ export class Snapshotter implements AsyncDisposable {
       directories,
       mounter: options.mounter,
       findReferences: options.findReferences ?? (async () => []),
+      rememberCredentials: options.rememberCredentials ?? (() => {}),
       log: this.#log,
     });
   }
@@ -161,7 +168,9 @@ export class Snapshotter implements AsyncDisposable {
       },
       ({ id }) => this.#directories.create(id, { work: kind === "active" }),
     );
-    if (purpose.credentials !== undefined) this.#images.remember(snapshot.id, purpose.credentials);
+    if (purpose.credentials !== undefined) {
+      this.#images.remember(snapshot.id, purpose.credentials, purpose.reference);
+    }
     try {
       const stack = await this.#stack(snapshot);
       if (kind === "active") await this.#directories.inheritRoot(snapshot.id, stack.top, mappedRoot(purpose));

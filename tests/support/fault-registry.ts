@@ -70,6 +70,8 @@ export interface FaultRegistry extends AsyncDisposable {
   fault: (request: SeenRequest) => Fault | undefined | Promise<Fault | undefined>;
   /** When set, everything but the token service wants a bearer token, good for so many milliseconds. */
   tokenLifetime: number | undefined;
+  /** When set, whom the token service gives tokens. */
+  accepts: ((username: string, password: string) => boolean) | undefined;
   /** Tokens given out so far. */
   readonly tokens: number;
   /** No token so far is good any more. */
@@ -100,6 +102,7 @@ export async function startFaultRegistry(options: { readonly root: string }): Pr
 class Front implements FaultRegistry {
   fault: FaultRegistry["fault"] = () => undefined;
   tokenLifetime: number | undefined;
+  accepts: FaultRegistry["accepts"];
   /** Authorization headers and when they end: performance.now(). */
   readonly #valid = new Map<string, number>();
   /** Reads left at addresses that expire, by their query. */
@@ -172,7 +175,7 @@ class Front implements FaultRegistry {
   async #serve(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const url = incoming.url ?? "";
     const elsewhere = url.startsWith(ELSEWHERE);
-    if (url.startsWith(TOKEN)) return this.#giveToken(outgoing);
+    if (url.startsWith(TOKEN)) return this.#giveToken(incoming, outgoing);
     const seen = this.#note(incoming);
     if (!elsewhere && !this.#allows(incoming)) return this.#askForToken(outgoing);
     if (elsewhere && this.#expired(url)) return void outgoing.writeHead(403).end();
@@ -183,11 +186,14 @@ class Front implements FaultRegistry {
     await this.#send(response, fault, seen, outgoing);
   }
 
-  #giveToken(outgoing: ServerResponse): void {
+  async #giveToken(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const { username, password } = await loginOf(incoming);
+    if (this.accepts !== undefined && !this.accepts(username, password))
+      return void outgoing.writeHead(401).end('{"errors":[{"code":"UNAUTHORIZED"}]}');
     const token = `token-${this.#valid.size + 1}`;
     const lifetime = this.tokenLifetime ?? 0;
     this.#valid.set(`Bearer ${token}`, performance.now() + lifetime);
-    const json = JSON.stringify({ token, expires_in: lifetime / 1000 });
+    const json = JSON.stringify({ token, access_token: token, expires_in: lifetime / 1000 });
     outgoing.writeHead(200, { "content-type": "application/json" }).end(json);
   }
 
@@ -320,6 +326,15 @@ class Front implements FaultRegistry {
     }
     outgoing.end();
   }
+}
+
+/** Basic credentials, or those of OAuth2's form. */
+async function loginOf(incoming: IncomingMessage): Promise<{ username: string; password: string }> {
+  const [, encoded = ""] = /^Basic (.+)$/.exec(incoming.headers.authorization ?? "") ?? [];
+  const [, user = "", secret = ""] = /^([^:]*):(.*)$/.exec(Buffer.from(encoded, "base64").toString()) ?? [];
+  if (incoming.method !== "POST") return { username: user, password: secret };
+  const form = new URLSearchParams(Buffer.concat(await incoming.toArray()).toString());
+  return { username: form.get("username") ?? user, password: form.get("password") ?? secret };
 }
 
 function spoilt(bytes: Uint8Array, fault: Fault | undefined): Uint8Array {

@@ -5,12 +5,19 @@
  */
 import { createServer, type Server } from "node:net";
 import { type ConnectRouter, createConnectRouter, createContextValues } from "@connectrpc/connect";
-import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type {
+  UniversalHandler,
+  UniversalServerRequest,
+  UniversalServerResponse,
+} from "@connectrpc/connect/protocol";
 import { toHeaders } from "./client.ts";
 import { Http2Connection } from "./connection.ts";
 import { ERROR } from "./frames.ts";
 import type { HeaderField } from "./hpack.ts";
 import type { Http2Stream } from "./stream.ts";
+
+/** Answers what no handler of ours does; undefined = nobody does. */
+export type Fallback = (request: UniversalServerRequest) => Promise<UniversalServerResponse> | undefined;
 
 export interface GrpcServer {
   /** Not listening yet. */
@@ -19,10 +26,11 @@ export interface GrpcServer {
   close(patienceMs: number): Promise<void>;
 }
 
+const STATUS = "grpc-status";
 /** gRPC's status for a method that does not exist. */
 const UNIMPLEMENTED = "12";
 
-export function createGrpcServer(routes: (router: ConnectRouter) => void): GrpcServer {
+export function createGrpcServer(routes: (router: ConnectRouter) => void, fallback?: Fallback): GrpcServer {
   const router = createConnectRouter({ connect: false, grpcWeb: false, grpc: true });
   routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
@@ -30,7 +38,7 @@ export function createGrpcServer(routes: (router: ConnectRouter) => void): GrpcS
   const server = createServer((socket) => {
     const connection = new Http2Connection(socket, {
       role: "server",
-      onStream: (stream) => void serve(stream, handlers),
+      onStream: (stream) => void serve(stream, handlers, fallback),
     });
     connections.add(connection);
     void connection.closed.then(() => connections.delete(connection));
@@ -49,20 +57,15 @@ export function createGrpcServer(routes: (router: ConnectRouter) => void): GrpcS
   };
 }
 
-async function serve(stream: Http2Stream, handlers: ReadonlyMap<string, UniversalHandler>): Promise<void> {
+async function serve(
+  stream: Http2Stream,
+  handlers: ReadonlyMap<string, UniversalHandler>,
+  fallback: Fallback | undefined,
+): Promise<void> {
   try {
     const head = await stream.head;
     const field = (name: string): string => head.find(([key]) => key === name)?.[1] ?? "";
-    const handler = handlers.get(field(":path"));
-    if (handler === undefined) {
-      const status: HeaderField[] = [
-        [":status", "200"],
-        ["content-type", "application/grpc"],
-        ["grpc-status", UNIMPLEMENTED],
-      ];
-      return stream.sendHeaders(status, true);
-    }
-    const response = await handler({
+    const request = {
       httpVersion: "2.0",
       method: field(":method"),
       url: `http://localhost${field(":path")}`,
@@ -70,8 +73,17 @@ async function serve(stream: Http2Stream, handlers: ReadonlyMap<string, Universa
       body: stream.body(),
       signal: stream.signal,
       contextValues: createContextValues(),
-    });
-    await respond(stream, response);
+    };
+    const answer = handlers.get(field(":path"))?.(request) ?? fallback?.(request);
+    if (answer === undefined) {
+      const status: HeaderField[] = [
+        [":status", "200"],
+        ["content-type", "application/grpc"],
+        [STATUS, UNIMPLEMENTED],
+      ];
+      return stream.sendHeaders(status, true);
+    }
+    await respond(stream, await answer);
   } catch (error) {
     // The handler answers its own errors; what comes here is a stream that was given up, or a fault of ours.
     stream.reset(ERROR.internal, error instanceof Error ? error : new Error(String(error)));
@@ -80,6 +92,9 @@ async function serve(stream: Http2Stream, handlers: ReadonlyMap<string, Universa
 
 async function respond(stream: Http2Stream, response: UniversalServerResponse): Promise<void> {
   const fields = (headers: Headers | undefined): HeaderField[] => [...(headers ?? [])];
+  // An answer that somebody else gave may be nothing but trailers.
+  if (response.header !== undefined && new Headers(response.header).has(STATUS))
+    return stream.sendHeaders([[":status", String(response.status)], ...fields(response.header)], true);
   stream.sendHeaders([[":status", String(response.status)], ...fields(response.header)]);
   for await (const piece of response.body ?? []) await stream.write(piece);
   // Trailers are complete once the body has ended.
