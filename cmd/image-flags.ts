@@ -4,6 +4,7 @@
  * @module
  */
 import { type ImageLocation, isFile } from "../lib/image/location.ts";
+import { adoptForNow } from "../lib/layers/adopt.ts";
 import { parsePlatform } from "../lib/oci/platform.ts";
 import type { Arguments, Context, Flag } from "./command.ts";
 import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
@@ -22,7 +23,8 @@ export const DATA_FLAGS = {
 } as const satisfies Record<string, Flag>;
 
 /** The image that operand `index` names. */
-export function imageLocation(args: Arguments, index: number, { signal }: Context): ImageLocation {
+export function imageLocation(args: Arguments, index: number, context: Context): ImageLocation {
+  const { signal } = context;
   const platform = args.string("platform");
   const blobs = args.string("blobs");
   const backend = args.string("backend");
@@ -30,6 +32,7 @@ export function imageLocation(args: Arguments, index: number, { signal }: Contex
     location: args.operand(index),
     ...registryAccess(args),
     signal,
+    adopt: (store, image) => adoptForNow(store, image, { progress: context.progress(), signal }),
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     ...(blobs === undefined ? {} : { blobs }),
     ...(backend === undefined ? {} : { backend }),

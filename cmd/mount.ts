@@ -17,6 +17,8 @@ import {
 import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import { PROGRAM_NAME, selfCommand } from "../lib/base/self.ts";
+import type { Adopt } from "../lib/image/adopted.ts";
+import { adoptImage } from "../lib/layers/adopt.ts";
 import { fetchBootstrap } from "../lib/mount/image-files.ts";
 import {
   DRIVERS,
@@ -91,11 +93,8 @@ function directoryOperand(path: string): string {
   return real;
 }
 
-async function requestOf(
-  args: Arguments,
-  cacheDirectory: string,
-  signal: AbortSignal,
-): Promise<MountRequest> {
+async function requestOf(args: Arguments, cacheDirectory: string, context: Context): Promise<MountRequest> {
+  const { signal } = context;
   const image = args.operand(0);
   const mountpoint = directoryOperand(args.operand(1));
   const writable = args.string("writable");
@@ -116,8 +115,10 @@ async function requestOf(
   }
   const source: ImageSource = { ...access, location: absoluteLocation(image) };
   const platform = args.string("platform");
-  const options = { source, cacheDirectory, signal, ...(platform === undefined ? {} : { platform }) };
-  return { ...common, bootstrap: await fetchBootstrap(options), source };
+  const adopt: Adopt = (store, found) =>
+    adoptImage(store, found, { directory: cacheDirectory, progress: context.progress(), signal });
+  const options = { source, cacheDirectory, adopt, signal, ...(platform === undefined ? {} : { platform }) };
+  return { ...common, ...(await fetchBootstrap(options)), source };
 }
 
 /** An existing file is a bootstrap; then its blobs must be named. */
@@ -147,7 +148,7 @@ function absoluteLocation(location: string): string {
  */
 async function mountHere(args: Arguments, context: Context): Promise<void> {
   const cacheDirectory = resolve(args.string("cache-dir") ?? DEFAULT_CACHE_DIRECTORY);
-  const request = await requestOf(args, cacheDirectory, context.signal);
+  const request = await requestOf(args, cacheDirectory, context);
   const runDirectory = runDirectoryOf(runRootOf(args), process.pid);
   const keeping = {
     runDirectory,

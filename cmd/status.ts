@@ -119,6 +119,7 @@ function described(mount: MountStatus): string[] {
   return [
     mount.mountpoint,
     `  image    ${mount.reference}`,
+    `  format   ${mount.format}`,
     `  driver   ${mount.driver}${mount.writable ? " + overlay" : ""} (${mount.driverReason})`,
     `  fetched  ${amount} (${share.toFixed(1)}%) in ${mount.requests} requests`,
     `  reads    ${mount.hits} from the cache, ${mount.misses} waited`,

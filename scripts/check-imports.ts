@@ -17,6 +17,7 @@ const RANKS: readonly (readonly string[])[] = [
   ["lib/image", "lib/credentials"],
   ["lib/inspect", "lib/unpack"],
   ["lib/convert", "lib/mount"],
+  ["lib/layers"],
   ["lib/snapshot"],
   ["lib/setup", "lib/status"],
   ["cmd"],

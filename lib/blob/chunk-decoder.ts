@@ -1,15 +1,23 @@
 /**
  * How stored bytes become chunks: decrypted, expanded, and cut out where several chunks share one stored unit. Digests
- * are the caller's part.
+ * of chunks are the caller's part; pieces that have their own are checked here.
  *
  * @module
  */
 import { decompressChunk } from "../base/compression.ts";
+import { sameBytes, sha256 } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
-import { GZIP_TRAILER, gzipHeaderSize } from "../base/gzip.ts";
 import { Inflater, MAX_MATCH } from "../base/inflate.ts";
+import { inflateOn, streamStart } from "../base/stream-start.ts";
 import { decryptXts } from "../base/xts.ts";
-import { type BatchUnit, type ChunkMap, type GzipWindow, NO_UNIT, unitOf } from "../rafs/chunk-map.ts";
+import {
+  type BatchUnit,
+  type ChunkMap,
+  type GzipWindow,
+  NO_UNIT,
+  type PiecesUnit,
+  unitOf,
+} from "../rafs/chunk-map.ts";
 
 /** Remembers the last unit, so that chunks decoded in order expand each unit once. */
 export class ChunkDecoder {
@@ -58,7 +66,14 @@ function decrypted({ cipher }: ChunkMap, stored: Uint8Array): Uint8Array {
 function expand(map: ChunkMap, index: number, stored: Uint8Array): Uint8Array {
   const unit = map.units?.units[index];
   if (unit === undefined) throw corrupt(`Cannot decode unit ${index} of blob "${map.blobId}": there is none`);
-  return unit.kind === "batch" ? expandBatch(map, unit, decrypted(map, stored)) : expandWindow(unit, stored);
+  switch (unit.kind) {
+    case "batch":
+      return expandBatch(map, unit, decrypted(map, stored));
+    case "window":
+      return expandWindow(unit, stored);
+    case "pieces":
+      return expandPieces(map, unit, stored);
+  }
 }
 
 function expandBatch(
@@ -77,23 +92,22 @@ export function expandWindow(window: GzipWindow, stored: Uint8Array): Uint8Array
   out.set(dictionary);
   const inflater = new Inflater(out, start, start + size);
   inflater.prime(previousByte, bits);
-  let input = stored;
-  inflater.feed(input, true);
-  for (;;) {
-    const step = inflater.step();
-    if (step === "output") return out.subarray(start, start + size);
-    if (step === "input") throw corrupt("Cannot inflate: unexpected end of file");
-    if (step !== "end") continue;
-    if (inflater.outPosition >= start + size) return out.subarray(start, start + size);
-    input = nextMember(input.subarray(inflater.inPosition));
-    inflater.restart();
-    inflater.feed(input, true);
-  }
+  return inflateOn(inflater, stored, size);
 }
 
-function nextMember(behind: Uint8Array): Uint8Array {
-  const header = behind.subarray(GZIP_TRAILER);
-  const size = gzipHeaderSize(header);
-  if (size === undefined) throw corrupt("Cannot inflate: unexpected end of file");
-  return header.subarray(size);
+/** @returns what the pieces expand to, one after the other. @throws corrupt also when one does not match its digest */
+function expandPieces({ compressor, blobId }: ChunkMap, unit: PiecesUnit, stored: Uint8Array): Uint8Array {
+  if (compressor !== "gzip" && compressor !== "zstd")
+    throw corrupt(`Cannot decode pieces of blob "${blobId}": they are compressed by ${compressor}`);
+  const out = new Uint8Array(unit.size);
+  let at = 0;
+  for (const { offset, storedSize, skip, size, digest } of unit.pieces) {
+    const stream = stored.subarray(offset, offset + storedSize);
+    const data = streamStart(compressor, stream, skip + size).subarray(skip);
+    if (digest !== undefined && !sameBytes(sha256(data), digest))
+      throw corrupt(`Cannot use a chunk of layer "${blobId}": it does not match its digest`);
+    out.set(data, at);
+    at += size;
+  }
+  return out;
 }

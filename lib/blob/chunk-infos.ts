@@ -6,11 +6,12 @@
 import { corrupt } from "../base/error.ts";
 import { viewOf } from "../base/struct.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
-import { dataSize } from "../rafs/blob-table-reader.ts";
+import { dataSize, UNIT_FEATURES } from "../rafs/blob-table-reader.ts";
 import type { StoredUnits } from "../rafs/chunk-map.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import { type ChunkInfoV2, ENTRY_SIZE_V2, INFO_FLAGS, readChunkInfoV2 } from "./chunk-info-v2.ts";
 import { type ChunkInfoHeader, ENTRY_SIZE, readChunkInfo } from "./compression-info.ts";
+import { decodePiecesUnits } from "./pieces-unit.ts";
 import { decodeBatches, decodeWindows } from "./stored-unit.ts";
 
 export interface ChunkInfos {
@@ -59,8 +60,7 @@ function decodeUnits(
 ): StoredUnits["units"] {
   const { contexts, contextOffset, contextSize } = header;
   const zran = (blob.features & BLOB_FEATURES.zran) !== 0;
-  const batch = (blob.features & BLOB_FEATURES.batch) !== 0;
-  if (contexts === 0 || !(zran || batch)) return [];
+  if (contexts === 0 || (blob.features & UNIT_FEATURES) === 0) return [];
   if (
     contextOffset !== entriesSize ||
     contextOffset + contextSize > data.byteLength ||
@@ -68,5 +68,6 @@ function decodeUnits(
   )
     throw corrupt(`Cannot use the compression information of blob "${blob.id}": its units are nowhere`);
   const area = data.subarray(contextOffset, contextOffset + contextSize);
+  if ((blob.features & BLOB_FEATURES.pieces) !== 0) return decodePiecesUnits(area, contexts);
   return zran ? decodeWindows(area, contexts, dataSize(blob)) : decodeBatches(area, contexts);
 }

@@ -4,15 +4,17 @@
  *
  * @module
  */
+import { sameBytes } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { dataSize, UNIT_FEATURES } from "../rafs/blob-table-reader.ts";
-import { type ChunkMap, NO_UNIT, type StoredUnits } from "../rafs/chunk-map.ts";
+import { type ChunkMap, chunkDigest, isVerified, NO_UNIT, type StoredUnits } from "../rafs/chunk-map.ts";
 import { type BlobChunks, readChunks } from "../rafs/chunk-maps.ts";
 import type { RafsImage } from "../rafs/image.ts";
 import { chunkMaps as chunkMapsV5 } from "../rafs/v5/chunk-maps.ts";
 import { type ChunkInfoV2, INFO_FLAGS } from "./chunk-info-v2.ts";
 import type { ChunkInfos } from "./chunk-infos.ts";
+import { descriptionDigest } from "./pieces-unit.ts";
 import { type ChunkInfoSource, readChunkInfos } from "./read-chunk-infos.ts";
 import { type TarParts, tarMaps } from "./tar-map.ts";
 
@@ -60,6 +62,8 @@ export function withPlaces({ map, ordinals }: BlobChunks, blob: BlobInfo, infos:
     )
       throw bad("is another one in the bootstrap");
     const place = placeOf(info, infos.units, bad);
+    if (place.description !== undefined && !sameBytes(place.description, chunkDigest(map, i)))
+      throw bad("is made of other pieces than the bootstrap says");
     if (place.size === 0 || place.offset + place.size > stored) throw bad("lies past the end of the blob");
     map.compressedOffset[i] = place.offset;
     map.compressedLength[i] = place.size;
@@ -74,6 +78,8 @@ interface Place {
   readonly offset: number;
   readonly size: number;
   readonly unit: number;
+  /** Of chunks that are put together of pieces: what their digest must be. */
+  readonly description?: Uint8Array;
 }
 
 /** Where the bytes are that a chunk comes out of. */
@@ -85,9 +91,12 @@ function placeOf(info: ChunkInfoV2, units: StoredUnits["units"], bad: (state: st
     return { offset: compressedOffset, size: compressedSize, unit: NO_UNIT };
   }
   const unit = units[index];
-  if (unit === undefined || (unit.kind === "batch") !== ((flags & INFO_FLAGS.batch) !== 0))
+  if (unit === undefined || (unit.kind === "window") !== ((flags & INFO_FLAGS.zran) !== 0))
     throw bad(`lies in unit ${index}, which there is not`);
   if (unitOffset + uncompressedSize > unit.size) throw bad(`lies past the end of unit ${index}`);
-  const offset = unit.kind === "batch" ? compressedOffset : unit.inOffset;
-  return { offset, size: unit.storedSize, unit: index };
+  const offset = unit.kind === "window" ? unit.inOffset : compressedOffset;
+  const place = { offset, size: unit.storedSize, unit: index };
+  if (unit.kind !== "pieces" || !isVerified(unit)) return place;
+  const chunk = { storedOffset: offset, unitOffset, size: uncompressedSize };
+  return { ...place, description: descriptionDigest(unit, chunk) };
 }

@@ -3,22 +3,22 @@
  *
  * @module
  */
-import type { TarEntry } from "../tar/entry.ts";
+import type { TarEntry, TarHeader } from "../tar/entry.ts";
 import { LayerTreeBuilder } from "../tree/layer-tree.ts";
 import type { Attributes, ChunkRef, Directory } from "../tree/tree.ts";
 
 /** Reads the entry's body to its end, when it has one. */
-export type StoreData = (entry: TarEntry) => Promise<readonly ChunkRef[]>;
+export type StoreData<Entry extends TarHeader = TarEntry> = (entry: Entry) => Promise<readonly ChunkRef[]>;
 
 /** One for all: trees move between threads, and most nodes have none. */
 const NO_XATTRS: Attributes["xattrs"] = new Map();
 
-export class EntryTree {
+export class EntryTree<Entry extends TarHeader = TarEntry> {
   readonly #builder = new LayerTreeBuilder();
-  readonly #store: StoreData;
+  readonly #store: StoreData<Entry>;
 
   /** @param store is asked for each file that the tree takes */
-  constructor(store: StoreData) {
+  constructor(store: StoreData<Entry>) {
     this.#store = store;
   }
 
@@ -27,7 +27,7 @@ export class EntryTree {
     return this.#builder.root;
   }
 
-  async add(entry: TarEntry): Promise<void> {
+  async add(entry: Entry): Promise<void> {
     const { path } = entry;
     if (this.#builder.ignores(path)) return;
     const { mode, uid, gid, mtime, mtimeNs } = entry;

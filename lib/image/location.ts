@@ -4,11 +4,13 @@
  * @module
  */
 import { readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
 import { BlobDirectory } from "../content/blob-directory.ts";
-import type { Fetcher } from "../content/content.ts";
+import type { Fetcher, ImageStore } from "../content/content.ts";
 import type { Platform } from "../oci/descriptor.ts";
 import type { RegistryAccess } from "../registry/access.ts";
+import { type Adopt, withLayerBlobs } from "./adopted.ts";
 import { readBootstrapLayer } from "./bootstrap-layer.ts";
 import { type Image, isNydusImage, loadImage } from "./load.ts";
 import { openStore } from "./open.ts";
@@ -26,6 +28,8 @@ export interface ImageLocation extends RegistryAccess {
   readonly blobs?: string;
   /** Of a bootstrap file: the image location whose repository has its blobs. */
   readonly backend?: string;
+  /** What makes a Nydus image of one that is none; without it such images are refused. */
+  readonly adopt?: Adopt;
   /** Which image of an index; by default this machine's. */
   readonly platform?: Platform;
   readonly signal?: AbortSignal;
@@ -40,6 +44,8 @@ export interface LocatedImage extends AsyncDisposable {
   readonly image: Image | undefined;
   /** Where data blobs come from; undefined for a bootstrap file without `blobs` and `backend`. */
   readonly fetcher: Fetcher | undefined;
+  /** Where compression information lies that no blob has. */
+  readonly directory?: string;
 }
 
 /** @throws unsupported when the image is not a Nydus one, and what opening the place throws */
@@ -51,11 +57,13 @@ export async function locateImage(request: ImageLocation): Promise<LocatedImage>
   const { store, reference } = await openStore(location, request);
   try {
     const image = await loadImage(store, reference, request);
-    if (!isNydusImage(image.manifest))
+    if (!isNydusImage(image.manifest)) {
+      if (request.adopt !== undefined) return await adoptedImage(request, request.adopt, store, image);
       throw new NydusError(
         "unsupported",
         `Cannot use "${location}": it is not a Nydus image; convert it first: nydus-tool convert ${location} TARGET`,
       );
+    }
     const bootstrap = await readBootstrapLayer(store, image, signalOf(request));
     const close = async (): Promise<void> => store[Symbol.asyncDispose]();
     return { name: location, bootstrap, image, fetcher: store, [Symbol.asyncDispose]: close };
@@ -77,6 +85,27 @@ export async function isNydusLocation(request: ImageLocation): Promise<boolean> 
 /** Whether the location is a file on disk, thus a bootstrap. */
 export function isFile(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+}
+
+async function adoptedImage(
+  request: ImageLocation,
+  adopt: Adopt,
+  store: ImageStore,
+  image: Image,
+): Promise<LocatedImage> {
+  const adopted = await adopt(store, image, request.signal);
+  const { bootstrap } = adopted;
+  return {
+    name: request.location,
+    bootstrap: readBounded(bootstrap),
+    image,
+    fetcher: withLayerBlobs(bootstrap, store),
+    directory: dirname(bootstrap),
+    [Symbol.asyncDispose]: async () => {
+      await adopted[Symbol.asyncDispose]?.();
+      await store[Symbol.asyncDispose]();
+    },
+  };
 }
 
 async function bootstrapFile(request: ImageLocation): Promise<LocatedImage> {

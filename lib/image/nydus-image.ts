@@ -115,7 +115,12 @@ export class NydusImage implements AsyncDisposable {
   async chunkMaps(signal?: AbortSignal): Promise<readonly ChunkMap[]> {
     // Most maps need no blob, so that nobody has to say where blobs are.
     const fetcher: Fetcher = { fetch: (...request) => this.fetcher.fetch(...request) };
-    const source = { fetcher, ...(signal === undefined ? {} : { signal }) };
+    const { directory } = this.#located;
+    const source = {
+      fetcher,
+      ...(directory === undefined ? {} : { directory }),
+      ...(signal === undefined ? {} : { signal }),
+    };
     this.#maps ??= await loadChunkMaps(this.bootstrap, source);
     return this.#maps;
   }

@@ -34,9 +34,10 @@ export interface ChunkFacts {
 }
 
 export interface FoundChunk extends ChunkFacts {
-  /** What it is cut out of: a batch of chunks, or a stretch of an original gzip layer. */
+  /** What it is cut out of: a batch of chunks, a stretch of an original gzip layer, or streams of one that
+   * has a table of contents. */
   readonly unit?: {
-    readonly kind: "batch" | "window";
+    readonly kind: "batch" | "window" | "pieces";
     readonly index: number;
     /** Where the chunk begins in what the unit expands to. */
     readonly offset: number;

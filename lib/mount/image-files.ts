@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { digestHex, digestOf } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { writeFileAtomically } from "../content/files.ts";
+import type { Adopt } from "../image/adopted.ts";
 import { readBootstrapLayer } from "../image/bootstrap-layer.ts";
 import { isNydusImage, loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
@@ -20,22 +21,32 @@ export interface FetchBootstrapOptions {
   readonly source: ImageSource;
   readonly cacheDirectory: string;
   readonly platform?: string;
+  readonly adopt?: Adopt;
   readonly signal: AbortSignal;
 }
 
-/** @returns the path of the image's bootstrap. @throws unsupported when the image is not a Nydus one */
-export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<string> {
+export interface FetchedBootstrap {
+  /** Path of the bootstrap. */
+  readonly bootstrap: string;
+  /** What an image is that is not a Nydus image. */
+  readonly format?: string;
+}
+
+/** @throws unsupported when the image is not a Nydus one and nothing can make it one */
+export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<FetchedBootstrap> {
   const { source, signal } = options;
   const { store, reference } = await openStore(source.location, source);
   await using _store = store;
   const image = await loadImage(store, reference, { signal, ...platformOption(options.platform) });
   if (!isNydusImage(image.manifest)) {
+    if (options.adopt !== undefined) return await options.adopt(store, image, signal);
     throw new NydusError(
       "unsupported",
       `Cannot mount "${source.location}": it is not a Nydus image; convert it first: nydus-tool convert ${source.location} TARGET`,
     );
   }
-  return await keep(await readBootstrapLayer(store, image, { signal }), options.cacheDirectory);
+  const bytes = await readBootstrapLayer(store, image, { signal });
+  return { bootstrap: await keep(bytes, options.cacheDirectory) };
 }
 
 function platformOption(platform: string | undefined): { platform?: Platform } {

@@ -14,6 +14,7 @@ import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
 import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
 import type { Fetcher } from "../content/content.ts";
+import { withLayerBlobs } from "../image/adopted.ts";
 import { DEFAULT_READ_TIMEOUT } from "../registry/access.ts";
 import { type CheckedBootstrap, openChecked } from "./checked-bootstrap.ts";
 import { type DrivenImage, Drivers } from "./drivers.ts";
@@ -40,6 +41,8 @@ export interface ImageMountsOptions {
 
 interface MountedImage extends DrivenImage {
   readonly request: MountRequest;
+  /** What the image is, for people. */
+  readonly format: string;
   readonly blobs: ImageBlobs;
   readonly fetcher: Fetcher & Partial<AsyncDisposable>;
   /** Where the image itself is mounted: the mountpoint, or below an overlay. */
@@ -47,7 +50,7 @@ interface MountedImage extends DrivenImage {
 }
 
 /** An image on its way to being mounted. */
-interface OpenedImage extends Pick<MountedImage, "blobs" | "fetcher"> {
+interface OpenedImage extends Pick<MountedImage, "blobs" | "fetcher" | "format"> {
   readonly checked: CheckedBootstrap;
 }
 
@@ -153,12 +156,15 @@ export class ImageMounts implements AsyncDisposable {
     const fd = descriptors.get(name);
     if (fd === undefined)
       throw new NydusError("unavailable", `Cannot restore "${request.id}": nobody kept its file system`);
-    const { blobs, fetcher } = await this.#open(request, (blob) => devices[blob] ?? this.#nextNumber++);
+    const { blobs, fetcher, format } = await this.#open(
+      request,
+      (blob) => devices[blob] ?? this.#nextNumber++,
+    );
     const session =
       saved.driver === "fuse"
         ? this.#drivers.adoptImage(name, fd, request, blobs, saved.imageDirectory)
         : undefined;
-    return { request, ...rest, blobs, fetcher, session };
+    return { request, ...rest, format, blobs, fetcher, session };
   }
 
   /** Blobs that the directory of blob files shows. */
@@ -190,15 +196,17 @@ export class ImageMounts implements AsyncDisposable {
     const fetcher = await this.#options.fetcherOf(request.source);
     const directory = dirname(request.bootstrap);
     const keep = join(cacheDirectory, "chunk-info", checked.digest);
+    const source = withLayerBlobs(request.bootstrap, fetcher);
     const blobs = await ImageBlobs.open({
-      maps: await loadChunkMaps(checked.image, { fetcher, directory, keep }, "pieces"),
+      maps: await loadChunkMaps(checked.image, { fetcher: source, directory, keep }, "pieces"),
       cache: this.#cache,
-      fetcher,
+      fetcher: source,
       silence: readTimeout(request.source),
       log: this.#options.log.with({ mount: request.id }),
       deviceNumber,
     });
-    return { checked, blobs, fetcher };
+    const format = request.format ?? `RAFS v${checked.image.version}`;
+    return { checked, blobs, fetcher, format };
   }
 
   async #mount(request: MountRequest): Promise<MountedImage> {
@@ -218,9 +226,9 @@ export class ImageMounts implements AsyncDisposable {
     this.#clearStale(request);
     const imageDirectory =
       request.writable === undefined ? request.mountpoint : this.#hiddenDirectory(request.id);
-    const { blobs, fetcher } = opened;
+    const { blobs, fetcher, format } = opened;
     const mounted = await this.#drivers.mount(request, opened, imageDirectory);
-    const image: MountedImage = { request, blobs, fetcher, imageDirectory, ...mounted };
+    const image: MountedImage = { request, format, blobs, fetcher, imageDirectory, ...mounted };
     if (request.writable === undefined) return image;
     try {
       mountOverlay(imageDirectory, request.writable, request.mountpoint);
@@ -271,6 +279,7 @@ export class ImageMounts implements AsyncDisposable {
       reference: request.source.location,
       driver,
       driverReason,
+      format: mounted.format,
       state: mountAt(request.mountpoint) === undefined ? "broken" : "mounted",
       writable: request.writable !== undefined,
       blobs: blobs.blobs.map((blob) => blob.cached.map.blobId),

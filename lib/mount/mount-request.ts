@@ -30,6 +30,8 @@ export interface MountRequest {
   /** A trace to replay, and a file to record one in. */
   readonly trace?: string;
   readonly record?: string;
+  /** What the image is, unless it is a Nydus image: for people. */
+  readonly format?: string;
 }
 
 export interface MountStatus {
@@ -40,6 +42,8 @@ export interface MountStatus {
   readonly driver: "erofs" | "fuse";
   /** Why this driver. */
   readonly driverReason: string;
+  /** What the image is, such as "RAFS v6" or "eStargz". */
+  readonly format: string;
   readonly state: "mounted" | "broken";
   readonly writable: boolean;
   /** Hex ids, in device order. */
@@ -87,7 +91,7 @@ function parseSource(value: unknown): ImageSource {
 /** Checks a request that came over the control socket. */
 export function parseMountRequest(value: unknown): MountRequest {
   if (!isRecord(value)) throw new NydusError("usage", "Cannot mount: the request is not an object");
-  const { id, writable, trace, record } = value;
+  const { id, writable, trace, record, format } = value;
   if (typeof id !== "string" || id === "")
     throw new NydusError("usage", "Cannot mount: the request has no id");
   const driver = DRIVERS.find((name) => name === value.driver) ?? "auto";
@@ -100,5 +104,6 @@ export function parseMountRequest(value: unknown): MountRequest {
     ...(writable === undefined ? {} : { writable: absolute(writable, "writable directory") }),
     ...(trace === undefined ? {} : { trace: absolute(trace, "trace") }),
     ...(record === undefined ? {} : { record: absolute(record, "file to record in") }),
+    ...(typeof format === "string" ? { format } : {}),
   };
 }

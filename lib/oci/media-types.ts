@@ -29,6 +29,14 @@ export const ANNOTATION = {
   nydusReferenceBlobIds: "containerd.io/snapshot/nydus-reference-blob-ids",
   nydusSourceDigest: "containerd.io/snapshot/nydus-source-digest",
   nydusSourceReference: "containerd.io/snapshot/nydus-source-reference",
+  /** Of an eStargz or zstd:chunked layer: digest of its table of contents, uncompressed. */
+  stargzTocDigest: "containerd.io/snapshot/stargz/toc.digest",
+  /** Of a zstd:chunked layer: digest of its stored table of contents, and where that is. */
+  zstdTocChecksum: "io.github.containers.zstd-chunked.manifest-checksum",
+  zstdTocPosition: "io.github.containers.zstd-chunked.manifest-position",
+  /** As containerd's converter names the same two. */
+  zstdTocChecksumOld: "io.containers.zstd-chunked.manifest-checksum",
+  zstdTocPositionOld: "io.containers.zstd-chunked.manifest-position",
   refName: "org.opencontainers.image.ref.name",
 } as const;
 

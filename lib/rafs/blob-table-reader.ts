@@ -33,7 +33,7 @@ const UNSUPPORTED: readonly (readonly [bit: number, sentence: string])[] = [
 ];
 
 /** Chunks of such blobs lie inside larger stored units, which only the compression information tells. */
-export const UNIT_FEATURES: number = BLOB_FEATURES.batch | BLOB_FEATURES.zran;
+export const UNIT_FEATURES: number = BLOB_FEATURES.batch | BLOB_FEATURES.zran | BLOB_FEATURES.pieces;
 
 /** @throws corrupt, unsupported */
 export function readBlobs(view: DataView, superblock: Superblock): Blobs {
@@ -113,7 +113,8 @@ function checkChunkInfo(blob: BlobInfo, bad: (state: string) => never): void {
   const version2 = (features & BLOB_FEATURES.ciVersion2) !== 0;
   const more = (features & (UNIT_FEATURES | BLOB_FEATURES.encrypted)) !== 0;
   if (more && !version2) bad("has units or is encrypted, but its compression information is of version 1");
-  if ((features & UNIT_FEATURES) === UNIT_FEATURES) bad("has batches and gzip windows at once");
+  const kind = features & UNIT_FEATURES;
+  if ((kind & (kind - 1)) !== 0) bad("has stored units of several kinds at once");
   const entries = (version2 ? 24 : 16) * chunkCount;
   const open = (features & BLOB_FEATURES.generatedDictionary) !== 0;
   if (!open && (more ? size < entries : size !== entries))

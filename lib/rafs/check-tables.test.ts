@@ -211,7 +211,7 @@ const tables: readonly Case[] = [
     "batches in a gzip layer",
     ({ view, blobTable }) => B.features.write(view, blobTable, 0x4000_008d),
     "",
-    "has batches and gzip windows at once",
+    "has stored units of several kinds at once",
   ],
   [
     "an unaligned blob",

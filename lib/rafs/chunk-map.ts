@@ -31,9 +31,29 @@ export interface GzipWindow {
   readonly dictionary: Uint8Array;
 }
 
+/** A part, from `skip` on, of what a compressed stream (a gzip member, zstd frames) expands to. */
+export interface Piece {
+  /** Of the stream, in the stored unit. */
+  readonly offset: number;
+  readonly storedSize: number;
+  readonly skip: number;
+  readonly size: number;
+  /** SHA-256 of the piece; undefined where the chunks have digests of their own content. */
+  readonly digest: Uint8Array | undefined;
+}
+
+/** Pieces of a layer that has a table of contents. They give one run of bytes, of which chunks are parts. */
+export interface PiecesUnit {
+  readonly kind: "pieces";
+  readonly storedSize: number;
+  /** The sum of the pieces' sizes. */
+  readonly size: number;
+  readonly pieces: readonly Piece[];
+}
+
 /** Chunks that are not stored each by itself but cut out of what a larger stored unit expands to. */
 export interface StoredUnits {
-  readonly units: readonly (BatchUnit | GzipWindow)[];
+  readonly units: readonly (BatchUnit | GzipWindow | PiecesUnit)[];
   /** By chunk: its unit, or `NO_UNIT` when it is stored by itself. */
   readonly unitOf: Uint32Array;
   /** By chunk: where it starts in what the unit expands to. */
@@ -112,6 +132,19 @@ export function chunkAt(map: ChunkMap, offset: number): number {
     else high = middle - 1;
   }
   return low;
+}
+
+/**
+ * Whether the pieces that a chunk is cut out of have digests, against which they are checked when they are decoded. The
+ * chunk's own digest then stands for this description, not for its content.
+ */
+export function isPieced(map: ChunkMap, chunk: number): boolean {
+  const unit = map.units?.units[unitOf(map, chunk)];
+  return unit?.kind === "pieces" && isVerified(unit);
+}
+
+export function isVerified({ pieces }: PiecesUnit): boolean {
+  return pieces.every(({ digest }) => digest !== undefined);
 }
 
 /** The unit that a chunk lies in, or `NO_UNIT`. */

@@ -60,6 +60,8 @@ export const BLOB_FEATURES = {
   generatedDictionary: 0x200,
   separatedPrefetch: 0x400,
   external: 0x800,
+  /** Our own, of bootstraps that do not leave a node: the blob is an original layer that has a table of contents. */
+  pieces: 0x1_0000,
   /** Sections are followed by tar headers. */
   tarHeaders: 0x1000_0000,
   /** A table of contents is at the blob's tail. */

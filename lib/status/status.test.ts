@@ -17,6 +17,7 @@ const mount: MountStatus = {
   reference: "host/app:1",
   driver: "erofs",
   driverReason: "asked for",
+  format: "RAFS v6",
   state: "mounted",
   writable: false,
   blobs: ["ab"],

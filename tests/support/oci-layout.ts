@@ -5,6 +5,7 @@
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { StoredLayer } from "./toc-builder.ts";
 
 export type LayerCompression = "gzip" | "zstd" | "none" | "gzip-members" | "zstd-frames";
 
@@ -20,6 +21,7 @@ export interface WrittenBlob {
   readonly mediaType: string;
   readonly digest: string;
   readonly size: number;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 export interface WrittenLayout {
@@ -70,9 +72,14 @@ async function writeBlob(layout: string, mediaType: string, bytes: Uint8Array): 
   return { mediaType, digest, size: bytes.byteLength };
 }
 
+function tarBytes(layer: Uint8Array | StoredLayer): Uint8Array {
+  return layer instanceof Uint8Array ? layer : layer.tar;
+}
+
+/** Layers are tars, or come with their compressed form. */
 export async function writeLayout(
   directory: string,
-  layers: readonly Uint8Array[],
+  layers: readonly (Uint8Array | StoredLayer)[],
   options: LayoutOptions = {},
 ): Promise<WrittenLayout> {
   const { compression = ["gzip"], tag = "t", config = {} } = options;
@@ -80,6 +87,11 @@ export async function writeLayout(
   const json = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value));
   const written: WrittenBlob[] = [];
   for (const [i, layer] of layers.entries()) {
+    if (!(layer instanceof Uint8Array)) {
+      const { mediaType, stored, annotations } = layer;
+      written.push({ ...(await writeBlob(directory, mediaType, stored)), annotations });
+      continue;
+    }
     const kind = compression[i] ?? compression.at(-1) ?? "gzip";
     const mediaType = `application/vnd.oci.image.layer.v1.tar${SUFFIX[kind]}`;
     written.push(await writeBlob(directory, mediaType, compressed(layer, kind)));
@@ -89,7 +101,7 @@ export async function writeLayout(
     architecture: process.arch === "arm64" ? "arm64" : "amd64",
     os: "linux",
     config,
-    rootfs: { type: "layers", diff_ids: layers.map((layer) => `sha256:${hexOf(layer)}`) },
+    rootfs: { type: "layers", diff_ids: layers.map((layer) => `sha256:${hexOf(tarBytes(layer))}`) },
     history: layers.map((_, i) => ({ created: "2024-05-01T00:00:00Z", created_by: `layer ${i}` })),
   };
   const configBlob = await writeBlob(directory, "application/vnd.oci.image.config.v1+json", json(image));

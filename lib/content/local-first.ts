@@ -1,0 +1,29 @@
+/**
+ * Blobs that lie in a directory on this machine are read there, all others where they always are.
+ *
+ * @module
+ */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { digestHex } from "../base/digest.ts";
+import type { Descriptor } from "../oci/descriptor.ts";
+import { BlobDirectory } from "./blob-directory.ts";
+import type { Fetcher, FetchOptions } from "./content.ts";
+
+export class LocalFirst implements Fetcher {
+  readonly #directory: string;
+  readonly #rest: Fetcher;
+
+  /** @param directory need not exist */
+  constructor(directory: string, rest: Fetcher) {
+    this.#directory = directory;
+    this.#rest = rest;
+  }
+
+  async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const path = join(this.#directory, digestHex(descriptor.digest));
+    const here = statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+    const source = here ? new BlobDirectory(this.#directory) : this.#rest;
+    return await source.fetch(descriptor, options);
+  }
+}
