@@ -4,7 +4,7 @@
  * @module
  */
 import { writeFile } from "node:fs/promises";
-import { byteStringOf } from "../lib/base/byte-string.ts";
+import { type ByteString, byteStringOf } from "../lib/base/byte-string.ts";
 import { NydusError, toNydusError } from "../lib/base/error.ts";
 import { type ConvertRequest, convert as convertBetween } from "../lib/convert/convert.ts";
 import type { ConvertReport } from "../lib/convert/report.ts";
@@ -12,6 +12,7 @@ import { type ReverseRequest, reverse } from "../lib/convert/reverse.ts";
 import { parsePlatform } from "../lib/oci/platform.ts";
 import type { Arguments, Command, Context } from "./command.ts";
 import { imageLocation } from "./image-flags.ts";
+import { readPathList } from "./path-list.ts";
 import { formatBytes } from "./progress.ts";
 import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
 
@@ -54,7 +55,17 @@ export const convert: Command = {
       type: "string",
       value: "PATH",
       multiple: true,
-      help: "data that is wanted first; may be given again (all of it)",
+      help: "data that is wanted first, a path or a pattern; may be given again (all of it)",
+    },
+    "prefetch-patterns": {
+      type: "string",
+      value: "FILE",
+      help: "the same from a file, or with - from standard input: one a line; * ? [...] and **",
+    },
+    "prefetch-files": {
+      type: "string",
+      value: "FILE",
+      help: "a list of files and directories, also as the JSON of nydusify optimize",
     },
     "docker-v2-format": { type: "boolean", help: "write Docker's media types instead of OCI's" },
     concurrency: { type: "string", value: "N", help: "layers at a time (two a core)" },
@@ -96,7 +107,7 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
   const platform = args.string("platform");
   const workDirectory = args.string("work-dir");
   const concurrency = args.count("concurrency");
-  const prefetch = args.strings("prefetch").map((path) => byteStringOf(path));
+  const prefetch = prefetchOf(args);
   return {
     source: args.operand(0),
     target: args.operand(1),
@@ -112,8 +123,18 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     ...(workDirectory === undefined ? {} : { workDirectory }),
     ...(concurrency === undefined ? {} : { concurrency }),
-    ...(prefetch.length === 0 ? {} : { prefetch }),
+    ...(prefetch === undefined ? {} : { prefetch }),
   };
+}
+
+/** An empty list is a list: nothing is wanted first. */
+function prefetchOf(args: Arguments): readonly ByteString[] | undefined {
+  const paths = args.strings("prefetch").map((path) => byteStringOf(path));
+  const files = ["prefetch-patterns", "prefetch-files"].flatMap((flag) => args.string(flag) ?? []);
+  if (files.filter((file) => file === "-").length > 1)
+    throw new NydusError("usage", "Cannot read two lists from standard input");
+  if (paths.length === 0 && files.length === 0) return undefined;
+  return [...paths, ...files.flatMap(readPathList)];
 }
 
 /** Without these flags the image is like its chunk dictionaries. */
@@ -140,6 +161,8 @@ const FORMAT_FLAGS = [
   "encrypt",
   "chunk-dict",
   "prefetch",
+  "prefetch-patterns",
+  "prefetch-files",
   "concurrency",
 ] as const;
 
@@ -165,11 +188,12 @@ function summary(report: ConvertReport, target: string): string[] {
       `${formatBytes(report.targetSize)} in all, ${sent}`,
     ];
   const count = report.layers.length === 1 ? "1 layer" : `${report.layers.length} layers`;
-  const { bootstrap, squashed } = report;
+  const { bootstrap, prefetchUnmatched = [], squashed } = report;
   const part = bootstrap === undefined ? "" : `, of which the bootstrap ${formatBytes(bootstrap.size)}`;
   return [
     `${target} is ready (${report.targetDigest})`,
     `${count}, ${formatBytes(report.targetSize)} in all${part}; ${sent}`,
+    ...prefetchUnmatched.map((pattern) => `the image has nothing for "${pattern}"`),
     ...(squashed === undefined ? [] : [`all is one layer: ${squashed}`]),
   ];
 }

@@ -3,13 +3,14 @@
  */
 import { truncate, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
+import { byteStringOf } from "../lib/base/byte-string.ts";
 import { NydusImage } from "../lib/image/nydus-image.ts";
 import { checkTree, writeExpected } from "./support/check-tree.ts";
 import { checkGoldenTree, golden, hasGolden } from "./support/golden.ts";
 import { makeImage } from "./support/make-image.ts";
 import { writeLayout } from "./support/oci-layout.ts";
 import { run } from "./support/process.ts";
-import { tarOf } from "./support/tar-builder.ts";
+import { type TarItem, tarOf } from "./support/tar-builder.ts";
 import { type Workspace, workspace } from "./support/workspace.ts";
 
 const DRIVERS = ["erofs", "fuse"] as const;
@@ -61,6 +62,36 @@ describe.each(KINDS)("convert with %s", (_, flags) => {
       await place.umount(mountpoint);
     }
   });
+});
+
+test("convert writes a prefetch table from lists of files, directories and patterns", async () => {
+  const place = await workspace();
+  const file = (path: string): TarItem => ({ path, type: "file", data: Buffer.from(path) });
+  const items = ["bin/sh", "lib/a.so", "lib/b.so", "lib/c.txt", "srv/data"].map(file);
+  await writeLayout(place.path("source"), [tarOf(items)]);
+  await writeFile(
+    place.path("files.json"),
+    JSON.stringify({ files: [{ path: "/bin/sh" }, { path: "/none" }] }),
+  );
+  const target = `oci:${place.path("nydus")}:n`;
+  const flags = ["--prefetch-patterns", "-", "--prefetch-files", place.path("files.json"), "--json"];
+  const { stdout } = await place.tool(["convert", ...flags, `oci:${place.path("source")}:t`, target], {
+    input: "/srv\n/lib/*.so\n/srv/data\n",
+  });
+  expect(JSON.parse(stdout)).toMatchObject({ prefetchUnmatched: ["/none"] });
+  await using image = await NydusImage.open({ location: target });
+  const { bootstrap } = image;
+  if (bootstrap.version !== 6) throw new Error("not RAFS v6");
+  const { offset, size } = bootstrap.superblock.prefetchTable;
+  const table = Array.from({ length: size / 4 }, (_, i) => bootstrap.view.getUint32(offset + 4 * i, true));
+  const nidOf = (path: string): number | undefined =>
+    path
+      .split("/")
+      .reduce<number | undefined>(
+        (nid, name) => (nid === undefined ? nid : bootstrap.lookup(nid, byteStringOf(name))),
+        bootstrap.rootNid,
+      );
+  expect(table).toEqual(["srv", "lib/a.so", "lib/b.so", "bin/sh"].map(nidOf));
 });
 
 describe.skipIf(!hasGolden)("golden plain and hard", () => {

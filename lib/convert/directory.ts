@@ -12,7 +12,7 @@ import { readDirectory } from "../tar/read-directory.ts";
 import type { ConvertOptions } from "./image.ts";
 import { blobWriter, type PackedContent, Packer } from "./packer.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
-import { type ConvertReport, dictionaryReport, type LayerReport, secondsSince, totals } from "./report.ts";
+import { type ConvertReport, type LayerReport, reportOfAssembly, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 export interface DirectoryOptions extends Omit<ConvertOptions, "concurrency"> {
@@ -38,7 +38,7 @@ export async function convertDirectory(
     copied: false,
     layers: [report],
     bootstrap,
-    ...dictionaryReport(image.dictionaryBlobs),
+    ...reportOfAssembly(image),
     ...totals([report], bootstrap, image.dictionaryBlobs),
     seconds: secondsSince(start),
   };

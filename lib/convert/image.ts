@@ -18,7 +18,7 @@ import type { PackedLayer } from "./pack-layer.ts";
 import { packFormat } from "./packer.ts";
 import { PackingThreads } from "./packing-threads.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
-import { type ConvertReport, dictionaryReport, type LayerReport, secondsSince, totals } from "./report.ts";
+import { type ConvertReport, type LayerReport, reportOfAssembly, secondsSince, totals } from "./report.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 export interface Source {
@@ -76,7 +76,7 @@ export async function convertImage(
       copied: false,
       layers,
       bootstrap,
-      ...dictionaryReport(image.dictionaryBlobs),
+      ...reportOfAssembly(image),
       ...totals(layers, bootstrap, image.dictionaryBlobs),
       seconds: secondsSince(start),
     };

@@ -54,7 +54,7 @@ function layerOf(number: number, name: string): PackedContent {
 }
 
 const idsOf = async (layers: readonly PackedContent[]): Promise<string[]> =>
-  openBootstrap(await mergeIntoBootstrap(layers, FORMAT)).blobs.map(({ id }) => id);
+  openBootstrap((await mergeIntoBootstrap(layers, FORMAT)).bootstrap).blobs.map(({ id }) => id);
 
 test("mergeIntoBootstrap() lists blobs by first use, not by layer, and drops unused ones", async () => {
   const [z, a, hidden, over] = [layerOf(1, "z"), layerOf(2, "a"), layerOf(3, "m"), layerOf(4, "m")];

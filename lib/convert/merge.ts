@@ -11,36 +11,45 @@ import type { Dictionary } from "../blob/dictionary.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { writeImage } from "../rafs/image.ts";
 import { mergeLayers } from "../tree/overlay.ts";
+import { selectPaths } from "../tree/select-paths.ts";
 import type { BlobRef, ChunkRef, Directory } from "../tree/tree.ts";
 import type { PackedContent, PackFormat } from "./packer.ts";
 
 export interface MergeOptions extends PackFormat {
   /** Knows the blobs that are not the layers' own. */
   readonly dictionary?: Dictionary;
-  /** Paths whose data is wanted first; by default everything is. */
+  /** Paths and patterns of what is wanted first; by default everything is. */
   readonly prefetch?: readonly ByteString[];
+}
+
+export interface MergedImage {
+  readonly bootstrap: Uint8Array;
+  /** Of `prefetch`: what the image has nothing for. */
+  readonly unmatched: readonly ByteString[];
 }
 
 /** @param layers lowest first; the same layer may occur more than once */
 export async function mergeIntoBootstrap(
   layers: readonly PackedContent[],
   options: MergeOptions,
-): Promise<Uint8Array> {
+): Promise<MergedImage> {
   const { fsVersion = 6, chunkSize, compressor, digester, dictionary, prefetch } = options;
   const infos = new Map<string, BlobInfo>();
   for (const { blob, file } of layers) if (file.info !== undefined) infos.set(blob.id, file.info);
   uniteBlobs(layers, dictionary !== undefined);
   const reference = layers.find(({ file }) => file.original !== undefined);
   const root = mergeLayers(layers.map((layer) => layer.tree));
-  return writeImage(root, {
+  const selected = prefetch && selectPaths(root, prefetch);
+  const bootstrap = writeImage(root, {
     version: fsVersion,
     hasher: await chunkHasher(digester),
     chunkSize,
     compressor: reference?.file.info?.compressor ?? compressor,
     blobs: (blob) => infos.get(blob.id) ?? dictionary?.info(blob),
     hasXattr: "always",
-    ...(prefetch === undefined ? {} : { prefetch }),
+    ...(selected === undefined ? {} : { prefetch: selected.paths }),
   });
+  return { bootstrap, unmatched: selected?.unmatched ?? [] };
 }
 
 /** For a bootstrap may list a blob only once. */

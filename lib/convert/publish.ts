@@ -5,6 +5,7 @@
  * @module
  */
 import { rm } from "node:fs/promises";
+import type { ByteString } from "../base/byte-string.ts";
 import type { Digest } from "../base/digest.ts";
 import { corrupt, isCode } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
@@ -76,6 +77,8 @@ export interface AssembledImage {
   readonly fsVersion: FsVersion;
   /** Those that chunk dictionaries brought; they are in the target. */
   readonly dictionaryBlobs: readonly ProvidedBlob[];
+  /** What was to be fetched first and is not there. */
+  readonly unmatched?: readonly ByteString[];
   readonly bootstrap: BootstrapLayer;
   /** Bytes of `image.boot`. */
   readonly bootstrapSize: number;
@@ -97,7 +100,10 @@ export async function assembleImage(
   const { dictionaries, ...format } = options;
   const dictionary = dictionaries?.lookup;
   const { fsVersion = 6 } = options;
-  const image = await mergeIntoBootstrap(layers, { ...format, ...(dictionary && { dictionary }) });
+  const { bootstrap: image, unmatched } = await mergeIntoBootstrap(layers, {
+    ...format,
+    ...(dictionary && { dictionary }),
+  });
   const dictionaryBlobs =
     dictionaries === undefined ? [] : await provideBlobs(image, layers, dictionaries, places);
   const bootstrap = bootstrapLayer(image, chunkInfoFiles(layers));
@@ -112,7 +118,16 @@ export async function assembleImage(
   const config = convertedConfig(whole);
   const manifest = convertedManifest(whole, config.descriptor);
   const { family } = parts;
-  return { family, fsVersion, dictionaryBlobs, bootstrap, bootstrapSize: image.byteLength, config, manifest };
+  return {
+    family,
+    fsVersion,
+    dictionaryBlobs,
+    unmatched,
+    bootstrap,
+    bootstrapSize: image.byteLength,
+    config,
+    manifest,
+  };
 }
 
 /** Blobs that the image uses and none of its layers is. */

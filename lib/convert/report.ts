@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { type ByteString, printable } from "../base/byte-string.ts";
 import type { Digest } from "../base/digest.ts";
 import type { ProvidedBlob } from "./dictionaries.ts";
 
@@ -51,6 +52,8 @@ export interface ConvertReport {
   readonly bootstrap?: BootstrapReport;
   /** Blobs of chunk dictionaries that the image refers to, and how they got into the target. */
   readonly dictionaryBlobs?: readonly DictionaryBlobReport[];
+  /** Paths and patterns of what was to be fetched first that the image has nothing for. */
+  readonly prefetchUnmatched?: readonly string[];
   /** Compressed bytes of the source's layers; 0 for a directory. */
   readonly sourceSize: number;
   /** Bytes of all layers in the target, the bootstrap included. */
@@ -64,6 +67,18 @@ export interface ConvertReport {
 
 export function secondsSince(start: number): number {
   return Math.round(performance.now() - start) / 1000;
+}
+
+/** Of a whole image's assembly: what is only there to say when there is some. */
+export function reportOfAssembly(image: {
+  readonly dictionaryBlobs: readonly ProvidedBlob[];
+  readonly unmatched?: readonly ByteString[];
+}): Pick<ConvertReport, "dictionaryBlobs" | "prefetchUnmatched"> {
+  const { dictionaryBlobs, unmatched = [] } = image;
+  return {
+    ...dictionaryReport(dictionaryBlobs),
+    ...(unmatched.length === 0 ? {} : { prefetchUnmatched: unmatched.map(printable) }),
+  };
 }
 
 export function dictionaryReport(blobs: readonly ProvidedBlob[]): Pick<ConvertReport, "dictionaryBlobs"> {

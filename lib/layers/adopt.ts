@@ -171,7 +171,7 @@ async function indexLayer(store: Fetcher, layer: Layer, reading: Reading): Promi
 
 async function write(work: string, layers: readonly ReadLayer[]): Promise<void> {
   const prefetch = layers.flatMap((layer) => layer.prefetch);
-  const bootstrap = await mergeIntoBootstrap(layers, { ...FORMAT, prefetch });
+  const { bootstrap } = await mergeIntoBootstrap(layers, { ...FORMAT, prefetch });
   const mode = { mode: 0o600 };
   for (const { file } of new Set(layers)) {
     if (file.info === undefined || file.chunkInfo === undefined) continue;
