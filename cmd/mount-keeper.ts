@@ -74,7 +74,12 @@ export async function keepUntilEnd(server: MountServer, keeping: Keeping, contex
   await using _status =
     status === undefined
       ? undefined
-      : serveStatus(status, { mounts: () => server.list(), caches: () => server.caches() });
+      : serveStatus(status, {
+          mounts: () => server.list(),
+          caches: () => server.caches(),
+          reads: (id) => server.reads(id),
+          events: () => server.events(),
+        });
   try {
     const { signal } = context;
     const interrupted = new Promise<void>((done) => signal.addEventListener("abort", () => done()));

@@ -7,6 +7,7 @@ import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { flock, LOCK } from "../ffi/libc.ts";
 import { NydusError } from "../lib/base/error.ts";
+import { EventLog } from "../lib/base/event-log.ts";
 import { createLogger } from "../lib/base/log.ts";
 import { askedCredentials, credentialSocket } from "../lib/credentials/server.ts";
 import { controlSocket } from "../lib/mount/client.ts";
@@ -53,10 +54,10 @@ export const mountServer: Command = {
     if (runDirectory === undefined || cacheDirectory === undefined) {
       throw new NydusError("usage", 'Cannot run "mount-server": it needs --run-dir and --cache-dir');
     }
-    const log = createLogger(
-      (line) => process.stderr.write(line),
-      env.NYDUS_LOG === "debug" ? "debug" : "info",
+    const events = new EventLog(
+      createLogger((line) => process.stderr.write(line), env.NYDUS_LOG === "debug" ? "debug" : "info"),
     );
+    const log = events.logger;
     mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
     const lock = await lockAlone(runDirectory);
     try {
@@ -76,6 +77,7 @@ export const mountServer: Command = {
       if (controller !== undefined) controllers.register(parseController(JSON.parse(controller)));
       const app = controlApp(mounts, {
         controllers,
+        events,
         stop: stopped.resolve,
         umounted: () => umounts.dispatchEvent(new Event("umount")),
         ending: ending.signal,

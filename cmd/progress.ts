@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { formatBytes } from "../lib/base/format-bytes.ts";
 import type { Progress, Task } from "../lib/base/progress.ts";
 
 interface Output {
@@ -18,19 +19,10 @@ interface Bar {
   state: string | undefined;
 }
 
+export { formatBytes };
+
 const REDRAW_MS = 100;
 const WIDTH = 24;
-
-export function formatBytes(bytes: number): string {
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
-}
 
 function drawn(bar: Bar): string {
   const share = bar.total > 0 ? Math.min(1, bar.done / bar.total) : bar.state === undefined ? 0 : 1;

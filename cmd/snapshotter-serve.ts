@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
+import { EventLog } from "../lib/base/event-log.ts";
 import { createLogger, type Logger } from "../lib/base/log.ts";
 import { isSystemdService } from "../lib/base/systemd.ts";
 import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
@@ -47,9 +48,10 @@ export const snapshotterServe: Command = {
     if (process.getuid?.() !== 0)
       throw new NydusError("denied", "Cannot serve snapshots: mounting needs root");
     const { args, warnings } = await withConfig(given);
-    const log = logger(args);
+    const events = new EventLog(logger(args));
+    const log = events.logger;
     for (const warning of warnings) log.warn(warning);
-    await serve(args, context, log);
+    await serve(args, context, events);
   },
 };
 
@@ -58,7 +60,8 @@ function logger(args: Arguments): Logger {
   return createLogger((line) => process.stderr.write(line), args.choice("log-level", LEVELS, "info"));
 }
 
-async function serve(args: Arguments, { print, signal }: Context, log: Logger): Promise<void> {
+async function serve(args: Arguments, { print, signal }: Context, events: EventLog): Promise<void> {
+  const log = events.logger;
   const root = resolve(args.string("root") ?? DEFAULT_ROOT);
   const runDirectory = join(resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT), runName(root));
   const grace = args.duration("cache-grace", DEFAULT_CACHE_GRACE);
@@ -102,6 +105,8 @@ async function serve(args: Arguments, { print, signal }: Context, log: Logger): 
       caches: () => mounter.caches(),
       snapshots: async () => snapshotStatus(await snapshotter.list(), snapshotter.failedImages),
       operations: () => operations.list(),
+      reads: (id) => mounter.reads(id),
+      events: async () => [...events.list(), ...(await mounter.events())],
     });
     print(`serving snapshots at ${address}`);
     if (status !== undefined) print(`status at ${status.address}`);

@@ -10,7 +10,7 @@ import { alignUp } from "../base/math.ts";
 import { type ChunkMap, chunkDigest, isPieced } from "../rafs/chunk-map.ts";
 import type { CacheFile } from "./cache-file.ts";
 import type { CacheView } from "./cache-view.ts";
-import { BLOCK, isReady, readyMap, setGapsReady, setReady } from "./ready-map.ts";
+import { BLOCK, countReady, isReady, readyMap, setGapsReady, setReady } from "./ready-map.ts";
 
 /** IOV_MAX of Linux. */
 const MAX_VECTORS = 1024;
@@ -40,6 +40,8 @@ export class CachedBlob implements Disposable {
   readonly view: CacheView;
   readonly file: CacheFile;
   readonly #options: CachedBlobOptions;
+  /** Blocks between chunks: they are ready always. */
+  readonly #gaps: number;
 
   constructor(options: CachedBlobOptions) {
     const { map, file } = options;
@@ -49,6 +51,7 @@ export class CachedBlob implements Disposable {
     const ready = readyMap(map.uncompressedSize);
     this.view = { ready, drops: file.drops, used: file.used, clock: file.clock };
     setGapsReady(ready, map);
+    this.#gaps = countReady(ready);
     for (let i = 0; i < map.count; i++) {
       const { offset, length } = this.#place(i);
       if (isThere(file, offset)) setReady(ready, offset, offset + length);
@@ -78,6 +81,12 @@ export class CachedBlob implements Disposable {
   /** Whether the chunk was there before an unclean stop and has not been checked yet. */
   isSuspect(chunk: number): boolean {
     return this.file.stateOf(this.#place(chunk).offset) === "suspect";
+  }
+
+  /** Bytes of the image's chunks, and of those that are in the file; in whole blocks. */
+  get amount(): { readonly all: number; readonly cached: number } {
+    const all = Math.ceil(this.map.uncompressedSize / BLOCK) - this.#gaps;
+    return { all: all * BLOCK, cached: (countReady(this.view.ready) - this.#gaps) * BLOCK };
   }
 
   get complete(): boolean {

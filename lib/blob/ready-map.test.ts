@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { BLOCK, clearReady, isReady, readyMap, setReady } from "./ready-map.ts";
+import { BLOCK, clearReady, countReady, isReady, readyMap, setReady } from "./ready-map.ts";
 
 test("isReady() answers as a list of blocks would, whatever was set and cleared", () => {
   const blocks = 200;
@@ -22,6 +22,7 @@ test("isReady() answers as a list of blocks would, whatever was set and cleared"
       if (end > start)
         for (let b = Math.floor(start / BLOCK); b * BLOCK < end; b++) expected &&= model.has(b);
       expect(isReady(map, start, end)).toBe(expected);
+      expect(countReady(map)).toBe(model.size);
     }),
   );
 });

@@ -38,6 +38,19 @@ export function isReady(map: ReadyMap, start: number, end: number): boolean {
   return true;
 }
 
+/** How many blocks are ready. */
+export function countReady(map: ReadyMap): number {
+  let count = 0;
+  for (let word = 0; word < map.length; word++) {
+    // Bits in pairs, in fours, in bytes, then all bytes added up in the highest.
+    let bits = Atomics.load(map, word);
+    bits -= (bits >>> 1) & 0x5555_5555;
+    bits = (bits & 0x3333_3333) + ((bits >>> 2) & 0x3333_3333);
+    count += Math.imul((bits + (bits >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
+  }
+  return count;
+}
+
 export function setReady(map: ReadyMap, start: number, end: number): void {
   eachWord(start, end, (word, bits) => Atomics.or(map, word, bits));
 }

@@ -25,8 +25,21 @@ export interface FetchOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How a place that gives bytes has been lately. Names hold no secrets. */
+export interface SourceStatus {
+  readonly name: string;
+  /** "resting": it failed, and is asked last for a moment. "down": its health check says no. */
+  readonly state: "well" | "resting" | "down";
+  readonly failures: number;
+  /** What went wrong the last time, and when (milliseconds since 1970). */
+  readonly lastFailure?: { readonly error: string; readonly at: number };
+}
+
 /** Where bytes come from. */
 export interface Fetcher {
+  /** The places behind it, where there are several or they can fail. */
+  sources?(): readonly SourceStatus[];
+
   /**
    * A whole body is verified against size and digest while it streams: the failure comes at the end, so give nothing a
    * final name before the stream closes. A ranged body has exactly `end - start` bytes but cannot be verified here.

@@ -6,6 +6,7 @@
  */
 import { join } from "node:path";
 import { isCode, toNydusError } from "../base/error.ts";
+import type { LoggedEvent } from "../base/event-log.ts";
 import type { Logger } from "../base/log.ts";
 import { RestartPause } from "../base/restart-pause.ts";
 import { entryPoint } from "../base/self.ts";
@@ -15,6 +16,7 @@ import type { RegistryAccess } from "../registry/access.ts";
 import { collectCache, type NeededCache } from "./cache-garbage.ts";
 import { ControlClient } from "./control-client.ts";
 import type { Controller } from "./controller.ts";
+import type { ImageReads } from "./image-mounts.ts";
 import { KeptDescriptors } from "./kept-descriptors.ts";
 import type { Driver, MountRequest, MountStatus } from "./mount-request.ts";
 import { START_TIMEOUT_MS, startServer } from "./start-server.ts";
@@ -139,6 +141,16 @@ export class MountServer implements AsyncDisposable {
   /** Empty while the process is not running. */
   async caches(): Promise<readonly CacheStatus[]> {
     return await this.#ifRunning(async () => [await this.#client.cache()], []);
+  }
+
+  /** @throws not_found */
+  async reads(id: string): Promise<ImageReads> {
+    return await this.#client.reads(id);
+  }
+
+  /** What the process has told in its log lately. */
+  async events(): Promise<readonly LoggedEvent[]> {
+    return await this.#ifRunning(() => this.#client.events(), []);
   }
 
   /** Asked of the disk: data stays there while nothing is mounted. */

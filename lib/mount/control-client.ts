@@ -4,9 +4,11 @@
  * @module
  */
 import { NydusError } from "../base/error.ts";
+import type { LoggedEvent } from "../base/event-log.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
 import { errorOfControl, type KeptSessions, LAST_WORD } from "./control.ts";
 import type { Controller } from "./controller.ts";
+import type { ImageReads } from "./image-mounts.ts";
 import type { MountRequest, MountStatus } from "./mount-request.ts";
 
 export class ControlClient {
@@ -35,6 +37,15 @@ export class ControlClient {
   /** @throws corrupt and others when the bootstrap must not be mounted */
   async check(bootstrap: string): Promise<void> {
     await this.#call("POST", "/check", { bootstrap });
+  }
+
+  /** @throws not_found */
+  async reads(id: string): Promise<ImageReads> {
+    return (await this.#call("GET", `/mounts/${encodeURIComponent(id)}/reads`)) as ImageReads;
+  }
+
+  async events(): Promise<readonly LoggedEvent[]> {
+    return (await this.#call("GET", "/events")) as readonly LoggedEvent[];
   }
 
   async cache(): Promise<CacheStatus> {

@@ -3,9 +3,11 @@
  *
  *     POST   /mounts              a MountRequest; answers its MountStatus
  *     GET    /mounts              all MountStatus
+ *     GET    /mounts/ID/reads     ImageReads, or 404
  *     DELETE /mounts/ID[?detach]  204, or 404
  *     POST   /check               {"bootstrap": path}; 204 when it may be mounted
  *     GET    /cache               CacheStatus
+ *     GET    /events              [LoggedEvent], the oldest first
  *     GET    /healthz             {"pid": n}
  *     GET    /sessions            {"pid": n, "sessions": {key: fd}}: descriptors worth keeping
  *     GET    /alive               never ends while the process lives; its last line is "end" if it ends by itself
@@ -20,6 +22,7 @@
 import { chmodSync, rmSync } from "node:fs";
 import { Hono } from "hono";
 import { type ErrorCode, MEANINGS, NydusError, toNydusError } from "../base/error.ts";
+import type { EventLog } from "../base/event-log.ts";
 import { type Controller, parseController } from "./controller.ts";
 import type { ImageMounts } from "./image-mounts.ts";
 import { parseMountRequest } from "./mount-request.ts";
@@ -34,6 +37,7 @@ export interface ControlOptions {
   /** Asked to unmount all and end. */
   readonly stop: () => void;
   readonly controllers: { register(controller: Controller): void; release(pid: number): void };
+  readonly events?: EventLog;
   /** Called after each unmount. */
   readonly umounted?: () => void;
   /** Aborted when the process has let go of everything and ends by itself. */
@@ -41,7 +45,7 @@ export interface ControlOptions {
 }
 
 export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
-  const { stop, umounted, ending, controllers } = options;
+  const { stop, umounted, ending, controllers, events } = options;
   const app = new Hono();
   let secrets: unknown = [];
   app.onError((error, context) => {
@@ -53,6 +57,8 @@ export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
   app.post("/mounts", async (context) =>
     context.json(await mounts.mount(parseMountRequest(await context.req.json()))),
   );
+  app.get("/mounts/:id/reads", (context) => context.json(mounts.reads(context.req.param("id"))));
+  app.get("/events", (context) => context.json(events?.list() ?? []));
   app.delete("/mounts/:id", async (context) => {
     const id = context.req.param("id");
     const detach = context.req.query("detach") !== undefined;

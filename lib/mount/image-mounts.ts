@@ -13,6 +13,7 @@ import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
 import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
+import type { Trace } from "../blob/trace.ts";
 import type { Fetcher } from "../content/content.ts";
 import { withLayerBlobs } from "../image/adopted.ts";
 import { DEFAULT_READ_TIMEOUT } from "../registry/access.ts";
@@ -101,6 +102,14 @@ export class ImageMounts implements AsyncDisposable {
 
   list(): MountStatus[] {
     return [...this.#mounted.values()].map((mounted) => this.#status(mounted));
+  }
+
+  /** What was read of an image since it was opened. @throws not_found */
+  reads(id: string): ImageReads {
+    const mounted = this.#mounted.get(id);
+    if (mounted === undefined)
+      throw new NydusError("not_found", `Cannot find mount "${id}": it does not exist`);
+    return { bootstrap: mounted.request.bootstrap, ranges: mounted.blobs.trace() };
   }
 
   /** Mounts that somebody else has unmounted are cleaned up after. @returns how many mounts are left */
@@ -291,6 +300,9 @@ export class ImageMounts implements AsyncDisposable {
       uncachedChunks: sum((blob) => blob.reader.counters.uncached),
       hits: sum((blob) => blob.device.counters[COUNTER.HITS] ?? 0),
       misses: sum((blob) => blob.device.counters[COUNTER.MISSES] ?? 0),
+      dataBytes: sum((blob) => blob.cached.amount.all),
+      cachedBytes: sum((blob) => blob.cached.amount.cached),
+      sources: mounted.fetcher.sources?.() ?? [],
     };
   }
 
@@ -304,6 +316,12 @@ export class ImageMounts implements AsyncDisposable {
     await this.#drivers[Symbol.asyncDispose]();
     this.#cache[Symbol.dispose]();
   }
+}
+
+/** For whoever wants to know which files they are. */
+export interface ImageReads {
+  readonly bootstrap: string;
+  readonly ranges: Trace;
 }
 
 /** Milliseconds. */

@@ -5,6 +5,7 @@
  * @module
  */
 import { NydusError } from "../base/error.ts";
+import type { SourceStatus } from "../content/content.ts";
 import { parseAccess, type RegistryAccess } from "../registry/access.ts";
 
 export const DRIVERS = ["auto", "erofs", "fuse"] as const;
@@ -59,6 +60,10 @@ export interface MountStatus {
   /** Kernel reads that the cache answered, and those that had to wait. */
   readonly hits: number;
   readonly misses: number;
+  /** Uncompressed bytes of all chunks, and of those that are in the cache. */
+  readonly dataBytes: number;
+  readonly cachedBytes: number;
+  readonly sources: readonly SourceStatus[];
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { SourceStatus } from "../content/content.ts";
 import type { Send } from "./http.ts";
 import type { Pace } from "./pace.ts";
 
@@ -45,6 +46,7 @@ export class Endpoints {
   readonly #marks = new Map<string, number>();
   /** The place that last gave bytes of a blob. */
   readonly #served = new Map<string, Endpoint>();
+  readonly #failures = new Map<Endpoint, Pick<SourceStatus, "failures" | "lastFailure">>();
 
   /** @param all in order of preference; the registry itself comes last */
   constructor(all: readonly Endpoint[], now: () => number = () => performance.now()) {
@@ -66,8 +68,20 @@ export class Endpoints {
     return (this.#health.get(endpoint)?.restsUntil ?? 0) > this.#now();
   }
 
-  /** @param retryAfter seconds that it asked for */
-  failed(endpoint: Endpoint, retryAfter?: number): void {
+  get status(): readonly SourceStatus[] {
+    return this.all.map((endpoint) => ({
+      name: endpoint.name,
+      state: !endpoint.isUp ? "down" : this.isResting(endpoint) ? "resting" : "well",
+      ...(this.#failures.get(endpoint) ?? { failures: 0 }),
+    }));
+  }
+
+  /** @param why what to tell people @param retryAfter seconds that it asked for */
+  failed(endpoint: Endpoint, why: string, retryAfter?: number): void {
+    this.#failures.set(endpoint, {
+      failures: (this.#failures.get(endpoint)?.failures ?? 0) + 1,
+      lastFailure: { error: why, at: Date.now() },
+    });
     const failures = (this.#health.get(endpoint)?.failures ?? 0) + 1;
     const rest = Math.min(LONGEST_REST, FIRST_REST * 2 ** Math.min(failures - 1, 10));
     this.#health.set(endpoint, {

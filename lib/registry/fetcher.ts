@@ -183,7 +183,7 @@ class Reading {
     if (!budget.spend()) return;
     this.#late++;
     if (this.#runners.length === MOST_LEGS) this.#runners.shift()?.leg.stop().catch(ignore);
-    if (main !== undefined) endpoints.failed(main.leg.endpoint);
+    if (main !== undefined) endpoints.failed(main.leg.endpoint, "was much slower than usual");
     const places = this.#places().filter((place) => !this.#refused.has(place));
     const busy = new Set(this.#runners.map(({ leg }) => leg.endpoint));
     const endpoint = places.find((place) => !busy.has(place)) ?? places[0];
@@ -246,7 +246,8 @@ class Reading {
       return undefined;
     }
     const { endpoint } = runner.leg;
-    if (isCode(error, "unavailable")) this.#client.endpoints.failed(endpoint, error.retryAfter);
+    if (isCode(error, "unavailable"))
+      this.#client.endpoints.failed(endpoint, error.message, error.retryAfter);
     else this.#note(endpoint, error);
     if (this.#runners.length === 0) await this.#beforeRetry(endpoint, error);
     return "again";

@@ -28,10 +28,14 @@ export async function lookUp(endpoints: Endpoints, request: LookupRequest): Prom
     if (response !== undefined && response.status < 300) return response;
     if (isCode(error, "cancelled") || rest.signal?.aborted === true) throw error;
     if (isCode(error, "unavailable") || (response !== undefined && isTrouble(response.status)))
-      endpoints.failed(endpoint);
+      endpoints.failed(endpoint, response === undefined ? messageOf(error) : `answered ${response.status}`);
   }
   if (answer.response !== undefined) return answer.response;
   throw answer.error;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 interface Answer {

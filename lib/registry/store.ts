@@ -6,7 +6,7 @@
 import type { Digest } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { abortable } from "../content/abortable.ts";
-import type { FetchOptions, ImageStore } from "../content/content.ts";
+import type { FetchOptions, ImageStore, SourceStatus } from "../content/content.ts";
 import { checkRange, readAll, streamOf, verified } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MANIFEST_SIZE_LIMIT } from "../oci/manifest.ts";
@@ -41,6 +41,10 @@ export class RegistryStore implements ImageStore {
   /** Repository without registry, for mounting blobs from here into another one. */
   get repository(): string {
     return this.#client.repository;
+  }
+
+  sources(): readonly SourceStatus[] {
+    return this.#client.endpoints.status;
   }
 
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {

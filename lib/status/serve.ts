@@ -27,7 +27,12 @@ export function serveStatus(address: string, source: StatusSource): StatusServer
         `Cannot serve status at "${address}": it is neither host:port nor unix:PATH`,
       );
     }
-    const server = Bun.serve({ hostname: literal ?? (name || "127.0.0.1"), port: Number(port), fetch });
+    const hostname = literal ?? (name || "127.0.0.1");
+    const server = Bun.serve({
+      hostname,
+      port: Number(port),
+      fetch: isLoopback(hostname) ? onlyLoopback(fetch) : fetch,
+    });
     return {
       address: `http://${server.hostname}:${server.port}`,
       [Symbol.asyncDispose]: () => server.stop(true),
@@ -37,8 +42,23 @@ export function serveStatus(address: string, source: StatusSource): StatusServer
   }
 }
 
+type Fetch = (request: Request) => Response | Promise<Response>;
+
+function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || /^127\./.test(hostname);
+}
+
+/** A page from elsewhere could give its own name our address, and a browser on this machine would let it read us. */
+function onlyLoopback(fetch: Fetch): Fetch {
+  return (request) => {
+    const { hostname } = new URL(request.url);
+    if (isLoopback(hostname.replace(/^\[|\]$/g, ""))) return fetch(request);
+    return new Response("ask for localhost\n", { status: 421 });
+  };
+}
+
 /** Bound inside a private directory and then moved: nobody can connect before the permissions are right. */
-function listenUnix(path: string, fetch: (request: Request) => Response | Promise<Response>): StatusServer {
+function listenUnix(path: string, fetch: Fetch): StatusServer {
   if (existsSync(path) && !lstatSync(path).isSocket())
     throw new NydusError("exists", `Cannot serve status at "unix:${path}": it is another file`);
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });

@@ -3,7 +3,9 @@
  *
  * @module
  */
+import type { LoggedEvent } from "../base/event-log.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
+import type { ImageReads } from "../mount/image-mounts.ts";
 import type { MountStatus } from "../mount/mount-request.ts";
 import type { OperationStatus } from "./operations.ts";
 
@@ -29,4 +31,8 @@ export interface StatusSource {
   caches?(): Promise<readonly CacheStatus[]>;
   snapshots?(): Promise<readonly SnapshotStatus[]>;
   operations?(): readonly OperationStatus[];
+  /** What was read of a mounted image. @throws not_found */
+  reads?(id: string): Promise<ImageReads>;
+  /** What the processes have told in their logs lately. */
+  events?(): Promise<readonly LoggedEvent[]>;
 }

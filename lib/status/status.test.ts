@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { NydusError } from "../base/error.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
 import type { MountStatus } from "../mount/mount-request.ts";
 import { statusApp } from "./app.ts";
@@ -29,6 +30,9 @@ const mount: MountStatus = {
   uncachedChunks: 0,
   hits: 5,
   misses: 1,
+  dataBytes: 8192,
+  cachedBytes: 4096,
+  sources: [{ name: "host", state: "well", failures: 0 }],
 };
 const cache: CacheStatus = {
   directory: "/c",
@@ -140,4 +144,77 @@ test("serveStatus() replaces a stale socket, but never another file", async () =
 
 test("serveStatus() refuses an address that is none", () => {
   expect(() => serveStatus("nowhere", source)).toThrow(expect.objectContaining({ code: "usage" }));
+});
+
+test("statusApp() shows a page: trouble first, every value as text, nothing that could change anything", async () => {
+  const base = {
+    namespace: "default",
+    parent: "",
+    kind: "committed",
+    layer: "nydus-bootstrap",
+    createdAt: "2026",
+  } as const;
+  const app = statusApp({
+    mounts: () => Promise.resolve([{ ...mount, reference: "host/<i>app</i>:1" }]),
+    caches: () => Promise.resolve([cache]),
+    snapshots: () =>
+      Promise.resolve([
+        { ...base, id: 7, name: "seven", reference: "host/idle:1" },
+        {
+          ...base,
+          id: 8,
+          name: "eight",
+          reference: "host/gone:1",
+          failure: { error: "no route", since: "2026" },
+        },
+      ]),
+    events: () =>
+      Promise.resolve([
+        { at: 0, level: "warn" as const, message: "cannot restore", fields: { snapshot: "eight" } },
+      ]),
+    reads: () => Promise.reject(new NydusError("not_found", "no such mount")),
+  });
+  const answer = await app.request("/");
+  expect(answer.headers.get("content-security-policy")).toContain("default-src 'none'");
+  const page = await answer.text();
+  const places = [
+    "host/gone:1",
+    "no route",
+    "host/&lt;i&gt;app&lt;/i&gt;:1",
+    "50% here",
+    "host/idle:1",
+    "cannot restore",
+  ];
+  const found = places.map((text) => page.indexOf(text));
+  expect(found).not.toContain(-1);
+  expect(found).toEqual(found.toSorted((a, b) => a - b));
+  expect(page).not.toContain("<i>");
+  expect((await app.request("/mounts/9/files")).status).toBe(404);
+  expect((await app.request("/", { method: "POST" })).status).toBe(405);
+});
+
+test("statusApp() sends what has changed, and only that, to pages that are open", async () => {
+  let fetched = 10;
+  const app = statusApp({ mounts: () => Promise.resolve([{ ...mount, fetchedBytes: fetched }]) });
+  const { body } = await app.request("/live");
+  const reader = body?.pipeThrough(new TextDecoderStream()).getReader();
+  const next = async (): Promise<string[]> => {
+    for (;;) {
+      const text = (await reader?.read())?.value ?? "";
+      const data = /^data: (.*)$/m.exec(text)?.[1];
+      if (data !== undefined) return Object.keys(JSON.parse(data));
+    }
+  };
+  expect(await next()).toEqual(["summary", "images", "cache", "sources", "events"]);
+  fetched = 2000;
+  expect(await next()).toEqual(["images"]);
+  await reader?.cancel();
+});
+
+test("serveStatus() on loopback does not answer to other names", async () => {
+  await using tcp = serveStatus("127.0.0.1:0", source);
+  const port = new URL(tcp.address).port;
+  expect((await fetch(`http://localhost:${port}/healthz`)).status).toBe(200);
+  const foreign = await fetch(`${tcp.address}/healthz`, { headers: { host: `evil.example:${port}` } });
+  expect(foreign.status).toBe(421);
 });
