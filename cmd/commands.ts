@@ -9,6 +9,7 @@ import { merge } from "./merge.ts";
 import { mount } from "./mount.ts";
 import { mountKeeper } from "./mount-keeper.ts";
 import { mountServer } from "./mount-server.ts";
+import { optimize } from "./optimize.ts";
 import { pull } from "./pull.ts";
 import { registryServe } from "./registry-serve.ts";
 import { snapshotterDoctor } from "./snapshotter-doctor.ts";
@@ -16,11 +17,13 @@ import { snapshotterInstall, snapshotterUninstall } from "./snapshotter-install.
 import { snapshotterServe } from "./snapshotter-serve.ts";
 import { stat } from "./stat.ts";
 import { status } from "./status.ts";
+import { tracePull, tracePush } from "./trace.ts";
 import { umount } from "./umount.ts";
 import { unpack } from "./unpack.ts";
 
 export const COMMANDS: readonly Command[] = [
   convert,
+  optimize,
   pull,
   mount,
   umount,
@@ -31,6 +34,8 @@ export const COMMANDS: readonly Command[] = [
   diff,
   merge,
   chunkdictGenerate,
+  tracePush,
+  tracePull,
   snapshotterServe,
   snapshotterInstall,
   snapshotterUninstall,

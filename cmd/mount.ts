@@ -32,7 +32,7 @@ import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT } from "../lib/mount/run-dire
 import { readTrace } from "../lib/mount/traces.ts";
 import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
 import { endMount, keeperLog, keepUntilEnd, keptServer } from "./mount-keeper.ts";
-import { SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
+import { prefetchPolicy, SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
 
 export const mount: Command = {
   name: "mount",
@@ -51,6 +51,12 @@ export const mount: Command = {
     detach: { type: "boolean", short: "d", help: "return once the mount is ready" },
     record: { type: "string", value: "FILE", help: "write down what is read, until the image is unmounted" },
     trace: { type: "string", value: "FILE", help: "fetch ahead what such a file names" },
+    prefetch: {
+      type: "string",
+      value: "PATH",
+      multiple: true,
+      help: "fetch ahead a file or directory of the image, / for all of it; may be given again",
+    },
     blobs: { type: "string", value: "DIR", help: "for a bootstrap file: a directory of blobs" },
     backend: {
       type: "string",
@@ -107,6 +113,7 @@ async function requestOf(args: Arguments, cacheDirectory: string, context: Conte
     ...(writable === undefined ? {} : { writable: resolve(writable) }),
     ...(trace === undefined ? {} : { trace: resolve(trace) }),
     ...(record === undefined ? {} : { record: resolve(record) }),
+    prefetch: { ...prefetchPolicy(args), paths: args.strings("prefetch") },
   };
   const access = sourceAccess(args);
   const bootstrapSource = sourceOfBootstrap(args);

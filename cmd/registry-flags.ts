@@ -5,6 +5,7 @@
  */
 import { resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
+import type { PrefetchPolicy } from "../lib/mount/mount-request.ts";
 import { DEFAULT_READ_TIMEOUT, type RegistryAccess } from "../lib/registry/access.ts";
 import { DEFAULT_HOSTS_DIRECTORY } from "../lib/registry/hosts-file.ts";
 import { checkProxy, type ProxyOptions } from "../lib/registry/proxy.ts";
@@ -27,6 +28,15 @@ export const SOURCE_FLAGS = {
     type: "string",
     value: "SECONDS",
     help: `fail a read whose source gives nothing for so long (${DEFAULT_READ_TIMEOUT})`,
+  },
+  "prefetch-bandwidth": {
+    type: "string",
+    value: "SIZE",
+    help: "fetch ahead at most so many bytes a second, such as 10M (no limit)",
+  },
+  "push-list": {
+    type: "boolean",
+    help: "keep what a first run reads beside the image in its registry, for other nodes",
   },
   proxy: {
     type: "string",
@@ -58,6 +68,11 @@ export function sourceAccess(args: Arguments): RegistryAccess {
     readTimeout: seconds(args.string("read-timeout")),
     ...(proxy === undefined ? {} : { proxy }),
   };
+}
+
+export function prefetchPolicy(args: Arguments): PrefetchPolicy {
+  const bandwidth = args.size("prefetch-bandwidth");
+  return { pushList: args.boolean("push-list"), ...(bandwidth === undefined ? {} : { bandwidth }) };
 }
 
 function seconds(text: string | undefined): number {

@@ -27,7 +27,7 @@ import { serveStatus } from "../lib/status/serve.ts";
 import type { SnapshotStatus } from "../lib/status/source.ts";
 import type { Arguments, Command, Context } from "./command.ts";
 import { keepCredentials } from "./credentials.ts";
-import { sourceAccess } from "./registry-flags.ts";
+import { prefetchPolicy, sourceAccess } from "./registry-flags.ts";
 import { LEVELS, SERVE_FLAGS, withConfig } from "./snapshotter-config.ts";
 
 export const snapshotterServe: Command = {
@@ -77,6 +77,7 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     cacheGrace: grace,
     driver: args.choice("driver", DRIVERS, "auto"),
     access: sourceAccess(args),
+    prefetch: prefetchPolicy(args),
     ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
     inherited: inheritedDescriptors(process.env, process.pid),
     secrets: credentials.pulls,

@@ -1,5 +1,5 @@
 /** What one run of an image read is fetched ahead by the next one: given as a file, or learnt by the cache. */
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
@@ -127,4 +127,76 @@ test("a trace that is none is refused before anything is mounted", async () => {
     expect(output.code).toBeGreaterThan(0);
   }
   expect(place.mounts()).toEqual([]);
+});
+
+/** What the files' start reads, as `mount --record` writes it. */
+async function recordedTrace(): Promise<string> {
+  const trace = place.path("used.trace");
+  const cache = place.path("recorded");
+  const mountpoint = await place.mount(image, { cache, flags: ["--record", trace] });
+  await readUsed(mountpoint);
+  await place.umount(mountpoint);
+  return trace;
+}
+
+/** Mounts and waits until the files' data has been asked for, which nobody has read yet; then reads them. */
+async function readAhead(from: string, flags: readonly string[] = []): Promise<string> {
+  proxy.reset();
+  const cache = await mkdtemp(place.path("cache-"));
+  const mountpoint = await place.mount(from, { cache, flags });
+  await expect.poll(() => proxy.blobBytes(), { timeout: 60_000 }).toBeGreaterThan(2_000_000 * USED.length);
+  const content = await readUsed(mountpoint);
+  await place.umount(mountpoint);
+  return content;
+}
+
+test("an optimized image's start is one request, and its data is the same", async () => {
+  const hot = image.replace(":n", ":hot");
+  const trace = await recordedTrace();
+  const report = await place.tool(["optimize", "--json", "--trace", trace, image, hot]);
+  const { hot: blob, copied } = JSON.parse(report.stdout);
+  expect(copied).toEqual({ blobs: 0, bytes: 0 });
+  const whole = await place.mount(image, { cache: place.path("cache") });
+  const content = await readUsed(whole);
+  await place.umount(whole);
+  expect(await readAhead(hot)).toBe(content);
+  const ofHot = proxy.requests.filter(({ path, range }) => range !== null && path.endsWith(blob.digest));
+  expect(ofHot).toHaveLength(1);
+  expect((await place.tool(["check", "--data", hot])).code).toBe(0);
+});
+
+test("a list that is kept beside an image serves nodes that never ran it", async () => {
+  const trace = await recordedTrace();
+  const none = await place.tool(["trace", "pull", image, place.path("none")], { mayFail: true });
+  expect(none.stderr).toMatch(/^nydus-tool: Cannot get the list of [^\n]*: it has none; [^\n]*\n$/);
+  expect((await place.tool(["trace", "push", image, trace])).stdout).toMatch(/has a list of \d+ ranges\n$/);
+  expect((await place.tool(["trace", "push", image, trace])).stdout).toMatch(/has this list already\n$/);
+  await place.tool(["trace", "pull", image, place.path("pulled.trace")]);
+  expect(await readFile(place.path("pulled.trace"))).toEqual(await readFile(trace));
+  const content = await readAhead(image, ["--trace", trace]);
+  expect(await readAhead(image)).toBe(content);
+  // The list is what optimize takes when it is given none.
+  await place.tool(["optimize", image, image.replace(":n", ":hot2")]);
+});
+
+test("a first run's list is kept beside the image when that is asked for", async () => {
+  const other = image.replace(":n", ":shared");
+  const source = `oci:${place.path("source")}:t`;
+  await place.tool(["convert", "--chunk-size", "32K", source, other]);
+  const cache = place.path("sharing");
+  const mountpoint = await place.mount(other, { cache, flags: ["--push-list"] });
+  const content = await readUsed(mountpoint);
+  await place.umount(mountpoint);
+  const pull = ["trace", "pull", other, place.path("shared.trace")];
+  await expect
+    .poll(async () => (await place.tool(pull, { mayFail: true })).code, { timeout: 20_000 })
+    .toBe(0);
+  expect(await readAhead(other)).toBe(content);
+});
+
+test("paths are fetched ahead when that is asked for, within the rate that is given", async () => {
+  const plain = image.replace(":n", ":paths");
+  await place.tool(["convert", "--chunk-size", "128K", `oci:${place.path("source")}:t`, plain]);
+  const paths = USED.flatMap((path) => ["--prefetch", `/${path}`]);
+  await readAhead(plain, [...paths, "--prefetch-bandwidth", "20M"]);
 });

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { setTimeout } from "node:timers/promises";
+import type { ByteRate } from "../base/byte-rate.ts";
 import { Limiter } from "../base/limiter.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
 import type { TracedChunk } from "./trace.ts";
@@ -13,42 +13,65 @@ import type { TracedChunk } from "./trace.ts";
 /** What prefetching needs of a blob's reader. */
 export interface Prefetchable {
   readonly blob: { readonly map: ChunkMap; has(chunk: number): boolean };
-  /** Fetches chunks that lie side by side, and resolves when they are there or cannot be had. Never rejects. */
-  prefetch(run: readonly number[]): Promise<void>;
+  /**
+   * Fetches chunks that lie side by side, and resolves when they are there or cannot be had. Never rejects.
+   *
+   * @param most stored bytes of one request
+   */
+  prefetch(run: readonly number[], most: number): Promise<void>;
   /** Resolves when no reader waits for a request. */
   quiet(): Promise<void>;
 }
 
-export interface PrefetchOptions {
-  readonly signal: AbortSignal;
-  /** Stored bytes a second; no bound without it. */
-  readonly rate?: number;
+/** How requests are cut. */
+export interface PrefetchShape {
+  /** Stored bytes that are put into the order of the blob, for fewer requests. */
+  readonly window: number;
+  /** Stored bytes that nobody asked for and that are fetched along to save a request. */
+  readonly gap: number;
+  /** Stored bytes of one request. */
+  readonly most: number;
+  /** Requests under way at once; readers have their own. */
+  readonly requests: number;
 }
 
-/** Stored bytes of a trace that are put into the order of the blob, for fewer requests. */
-const WINDOW = 8 << 20;
-/** Stored bytes that nobody asked for and that are fetched along to save a request. */
-const GAP = 32 << 10;
-const LARGEST_RUN = 2 << 20;
-/** Requests under way at once; readers have as many again. */
-const REQUESTS = 4;
+/** Of chunks that lie here and there: round trips are what they cost. */
+export const SCATTERED: PrefetchShape = { window: 8 << 20, gap: 32 << 10, most: 2 << 20, requests: 4 };
+
+/**
+ * Of a blob that is in the order of use: one request after another, since side by side they would share the link, and
+ * what is needed first would come later.
+ */
+export const STREAM: PrefetchShape = {
+  window: Number.POSITIVE_INFINITY,
+  gap: 32 << 10,
+  most: 32 << 20,
+  requests: 1,
+};
+
+export interface PrefetchOptions {
+  readonly signal: AbortSignal;
+  /** Stored bytes a second; several prefetches may share it. No bound without it. */
+  readonly rate?: ByteRate;
+  /** By default `SCATTERED`. */
+  readonly shape?: PrefetchShape;
+}
 
 /** Resolves when everything was asked for, or the signal aborts. Never rejects. */
 export async function prefetch(
   readers: readonly Prefetchable[],
   chunks: readonly TracedChunk[],
-  { signal, rate }: PrefetchOptions,
+  { signal, rate, shape = SCATTERED }: PrefetchOptions,
 ): Promise<void> {
-  const limiter = new Limiter(REQUESTS);
-  const pace = rate === undefined ? undefined : new Pace(rate);
-  for (const window of windows(readers, chunks)) {
-    const runs = runsOf(readers, window);
+  const limiter = new Limiter(shape.requests);
+  for (const window of windows(readers, chunks, shape)) {
+    const runs = runsOf(readers, window, shape);
     await Promise.all(
       runs.map(({ reader, run }) =>
         limiter.run(async () => {
           await Promise.all(readers.map((one) => one.quiet()));
-          await pace?.wait(storedBytes(reader.blob.map, run), signal);
-          if (!signal.aborted) await reader.prefetch(run);
+          if (!signal.aborted) await rate?.wait(storedBytes(reader.blob.map, run), signal);
+          if (!signal.aborted) await reader.prefetch(run, shape.most);
         }),
       ),
     );
@@ -59,6 +82,7 @@ export async function prefetch(
 function* windows(
   readers: readonly Prefetchable[],
   chunks: readonly TracedChunk[],
+  shape: PrefetchShape,
 ): Generator<TracedChunk[]> {
   let window: TracedChunk[] = [];
   let bytes = 0;
@@ -67,7 +91,7 @@ function* windows(
     if (reader === undefined || reader.blob.has(traced.chunk)) continue;
     window.push(traced);
     bytes += reader.blob.map.compressedLength[traced.chunk] ?? 0;
-    if (bytes < WINDOW) continue;
+    if (bytes < shape.window) continue;
     yield window;
     window = [];
     bytes = 0;
@@ -81,7 +105,11 @@ interface PlannedRun {
 }
 
 /** Neighbours together, and in the order in which the trace first needs one of them. */
-function runsOf(readers: readonly Prefetchable[], window: readonly TracedChunk[]): PlannedRun[] {
+function runsOf(
+  readers: readonly Prefetchable[],
+  window: readonly TracedChunk[],
+  shape: PrefetchShape,
+): PlannedRun[] {
   const order = new Map(window.map((traced, i) => [traced, i]));
   const sorted = window.toSorted((a, b) => a.blob - b.blob || a.chunk - b.chunk);
   const runs: (PlannedRun & { readonly blob: number; first: number })[] = [];
@@ -90,7 +118,7 @@ function runsOf(readers: readonly Prefetchable[], window: readonly TracedChunk[]
     if (reader === undefined) continue;
     const at = order.get(traced) ?? 0;
     const last = runs.at(-1);
-    if (last?.blob === traced.blob && joins(reader.blob.map, last.run, traced.chunk)) {
+    if (last?.blob === traced.blob && joins(reader.blob.map, last.run, traced.chunk, shape)) {
       for (let chunk = (last.run.at(-1) ?? 0) + 1; chunk <= traced.chunk; chunk++) last.run.push(chunk);
       last.first = Math.min(last.first, at);
     } else runs.push({ reader, run: [traced.chunk], blob: traced.blob, first: at });
@@ -98,11 +126,16 @@ function runsOf(readers: readonly Prefetchable[], window: readonly TracedChunk[]
   return runs.sort((a, b) => a.first - b.first);
 }
 
-function joins(map: ChunkMap, run: readonly number[], chunk: number): boolean {
+function joins(
+  map: ChunkMap,
+  run: readonly number[],
+  chunk: number,
+  { gap: bridged, most }: PrefetchShape,
+): boolean {
   const [first = 0, last = 0] = [run[0], run.at(-1)];
   const gap = (map.compressedOffset[chunk] ?? 0) - storedEnd(map, last);
   // Chunks are in the order of their addresses; a blob may store them in another.
-  return gap >= 0 && gap <= GAP && storedEnd(map, chunk) - (map.compressedOffset[first] ?? 0) <= LARGEST_RUN;
+  return gap >= 0 && gap <= bridged && storedEnd(map, chunk) - (map.compressedOffset[first] ?? 0) <= most;
 }
 
 function storedEnd(map: ChunkMap, chunk: number): number {
@@ -111,21 +144,4 @@ function storedEnd(map: ChunkMap, chunk: number): number {
 
 function storedBytes(map: ChunkMap, run: readonly number[]): number {
   return run.reduce((sum, chunk) => sum + (map.compressedLength[chunk] ?? 0), 0);
-}
-
-/** Spreads bytes over time. */
-class Pace {
-  readonly #rate: number;
-  #next = 0;
-
-  constructor(rate: number) {
-    this.#rate = rate;
-  }
-
-  async wait(bytes: number, signal: AbortSignal): Promise<void> {
-    const now = performance.now();
-    const start = Math.max(now, this.#next);
-    this.#next = start + (bytes / this.#rate) * 1000;
-    if (start > now) await setTimeout(start - now, undefined, { signal }).catch(() => {});
-  }
 }

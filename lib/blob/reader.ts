@@ -99,9 +99,9 @@ export class BlobReader {
   }
 
   /** Fetches chunks that nobody waits for yet. Resolves when they are there or cannot be had; never rejects. */
-  async prefetch(chunks: Run): Promise<void> {
+  async prefetch(chunks: Run, most: number): Promise<void> {
     const needed = chunks.filter(this.#absent);
-    const runs = planRuns(this.blob.map, needed, { ahead: 0, most: LARGEST_REQUEST, wanted: this.#absent });
+    const runs = planRuns(this.blob.map, needed, { ahead: 0, most, wanted: this.#absent });
     await Promise.all(runs.map((run) => this.#ask(run)));
   }
 

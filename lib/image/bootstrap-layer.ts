@@ -18,6 +18,7 @@ const MAX_EXPANDED = 2 * MAX_BOOTSTRAP;
 
 /** Newer images, and those of the first years. */
 const PATHS: readonly string[] = ["image/image.boot", "image.boot"].map(byteStringOf);
+const BLOB_TABLE = /^image\/[0-9a-f]{64}\.blob\.meta$/;
 
 export interface ReadBootstrapOptions {
   readonly signal?: AbortSignal;
@@ -31,24 +32,54 @@ export async function readBootstrapLayer(
   image: Pick<Image, "manifest">,
   options: ReadBootstrapOptions = {},
 ): Promise<Uint8Array> {
-  const layer = image.manifest.layers.at(-1);
-  if (layer === undefined) throw corrupt("Cannot read the bootstrap: the image has no layers");
+  const [found] = await readEntries(store, image, options, (path) => PATHS.includes(path));
+  if (found !== undefined) return found.bytes;
+  const { digest } = bootstrapOf(image);
+  throw corrupt(`Cannot read bootstrap layer "${digest}": it has no image/image.boot`);
+}
+
+/** Bytes of a file in the layer, by its path without a leading "/". */
+export interface LayerFile {
+  readonly path: string;
+  readonly bytes: Uint8Array;
+}
+
+/** Tables of the image's blobs that lie beside its bootstrap. Each is the reference's affair: nothing is checked. */
+export async function readBlobTables(
+  store: Fetcher,
+  image: Pick<Image, "manifest">,
+  options: ReadBootstrapOptions = {},
+): Promise<LayerFile[]> {
+  return await readEntries(store, image, options, (path) => BLOB_TABLE.test(path));
+}
+
+function bootstrapOf({ manifest }: Pick<Image, "manifest">): Descriptor {
+  const layer = manifest.layers.at(-1);
+  if (layer !== undefined) return layer;
+  throw corrupt("Cannot read the bootstrap: the image has no layers");
+}
+
+/** The first file under each wanted path. */
+async function readEntries(
+  store: Fetcher,
+  image: Pick<Image, "manifest">,
+  { signal, limit = MAX_EXPANDED }: ReadBootstrapOptions,
+  wanted: (path: string) => boolean,
+): Promise<LayerFile[]> {
+  const layer = bootstrapOf(image);
   const what = `bootstrap layer "${layer.digest}"`;
-  const { signal, limit = MAX_EXPANDED } = options;
   const body = await store.fetch(layer, signal === undefined ? {} : { signal });
-  let found: Uint8Array | undefined;
+  const found = new Map<string, Uint8Array>();
   try {
-    for await (const entry of readTar(capped(decompressed(body, what), limit, what)))
-      if (found === undefined && isBootstrap(entry)) found = await collect(entry, layer);
+    for await (const entry of readTar(capped(decompressed(body, what), limit, what))) {
+      const path = entry.path.replace(/^\.?\//, "");
+      if (entry.kind === "file" && wanted(path) && !found.has(path))
+        found.set(path, await collect(entry, layer));
+    }
   } catch (error) {
     throw toNydusError(error, `read ${what}`);
   }
-  if (found !== undefined) return found;
-  throw corrupt(`Cannot read ${what}: it has no image/image.boot`);
-}
-
-function isBootstrap({ kind, path }: TarEntry): boolean {
-  return kind === "file" && PATHS.includes(path.replace(/^\.?\//, ""));
+  return Array.from(found, ([path, bytes]) => ({ path, bytes }));
 }
 
 /** The size in the header is the attacker's: memory grows with the bytes that really come. */

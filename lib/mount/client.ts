@@ -18,7 +18,7 @@ import { ControlClient } from "./control-client.ts";
 import type { Controller } from "./controller.ts";
 import type { ImageReads } from "./image-mounts.ts";
 import { KeptDescriptors } from "./kept-descriptors.ts";
-import type { Driver, MountRequest, MountStatus } from "./mount-request.ts";
+import type { Driver, MountRequest, MountStatus, PrefetchPolicy } from "./mount-request.ts";
 import { START_TIMEOUT_MS, startServer } from "./start-server.ts";
 
 export interface MountServerOptions {
@@ -32,6 +32,8 @@ export interface MountServerOptions {
   readonly driver: Driver;
   /** How the registries of images are reached that are named by a reference only. */
   readonly access?: RegistryAccess;
+  /** How data of those images is fetched ahead. */
+  readonly prefetch?: PrefetchPolicy;
   /** Seconds without any mount after which the process ends by itself. */
   readonly idleSeconds?: number;
   /** Our own verb and flags, with which the mount server starts us again; absent when somebody else does that. */
@@ -108,9 +110,10 @@ export class MountServer implements AsyncDisposable {
 
   async mount(request: ImageMountRequest): Promise<MountStatus> {
     const { id, bootstrap, mountpoint, reference } = request;
-    const { driver, access } = this.#options;
+    const { driver, access, prefetch } = this.#options;
     const source = { location: reference, ...access };
-    return await this.mountAs({ id, bootstrap, mountpoint, source, driver });
+    const ahead = prefetch === undefined ? {} : { prefetch };
+    return await this.mountAs({ id, bootstrap, mountpoint, source, driver, ...ahead });
   }
 
   async mountAs(request: MountRequest): Promise<MountStatus> {

@@ -4,16 +4,17 @@
  * @module
  */
 import { setTimeout } from "node:timers/promises";
+import type { ByteRate } from "../base/byte-rate.ts";
 import { type ChunkHasher, chunkHasher } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import type { BlobCache } from "../blob/cache.ts";
 import type { CachedBlob } from "../blob/cached-blob.ts";
-import { prefetch } from "../blob/prefetcher.ts";
+import { type PrefetchShape, prefetch, SCATTERED, STREAM } from "../blob/prefetcher.ts";
 import { BlobReader } from "../blob/reader.ts";
 import { type ReadyMap, readyMap } from "../blob/ready-map.ts";
-import { type Trace, tracedChunks } from "../blob/trace.ts";
+import { type Trace, type TracedChunk, tracedChunks } from "../blob/trace.ts";
 import { TraceRecorder } from "../blob/trace-recorder.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
@@ -37,6 +38,8 @@ export interface ImageBlobsOptions {
   readonly fetcher: Fetcher;
   /** Milliseconds without a byte after which a read fails. */
   readonly silence?: number;
+  /** Bounds what is fetched ahead. */
+  readonly prefetchRate?: ByteRate | undefined;
   readonly log: Logger;
   /** The number of the blob's device, never used before for another; the name follows from it. */
   readonly deviceNumber: (blob: number) => number;
@@ -45,12 +48,18 @@ export interface ImageBlobsOptions {
 export class ImageBlobs implements Disposable {
   readonly blobs: readonly ServedBlob[];
   readonly #stop: AbortController;
+  readonly #stopAhead = new AbortController();
+  readonly #rate: ByteRate | undefined;
   readonly #recorder: TraceRecorder;
 
-  private constructor(blobs: readonly ServedBlob[], stop: AbortController, recorder: TraceRecorder) {
+  private constructor(
+    blobs: readonly ServedBlob[],
+    { stop, recorder, rate }: { stop: AbortController; recorder: TraceRecorder; rate: ByteRate | undefined },
+  ) {
     this.blobs = blobs;
     this.#stop = stop;
     this.#recorder = recorder;
+    this.#rate = rate;
   }
 
   static async open(options: ImageBlobsOptions): Promise<ImageBlobs> {
@@ -70,7 +79,7 @@ export class ImageBlobs implements Disposable {
       for (const blob of served) blob.cached[Symbol.dispose]();
       throw error;
     }
-    return new ImageBlobs(served, stop, recorder);
+    return new ImageBlobs(served, { stop, recorder, rate: options.prefetchRate });
   }
 
   get devices(): readonly Device[] {
@@ -89,11 +98,28 @@ export class ImageBlobs implements Disposable {
     return this.#recorder.trace();
   }
 
-  /** Fetches what a trace names, behind what readers wait for. Resolves when done or disposed of; never rejects. */
+  /** Fetches what a trace names, behind what readers wait for. Resolves when done or no longer wanted; never rejects. */
   async prefetch(trace: Trace): Promise<void> {
     const maps = this.blobs.map(({ cached }) => cached.map);
+    await this.#fetchAhead(tracedChunks(trace, maps), SCATTERED);
+  }
+
+  /** The same for all of a blob that is in the order of use. */
+  async stream(blob: number): Promise<void> {
+    const count = this.blobs[blob]?.cached.map.count ?? 0;
+    const chunks = Array.from({ length: count }, (_, chunk) => ({ blob, chunk }));
+    await this.#fetchAhead(chunks, STREAM);
+  }
+
+  async #fetchAhead(chunks: readonly TracedChunk[], shape: PrefetchShape): Promise<void> {
     const readers = this.blobs.map(({ reader }) => reader);
-    await prefetch(readers, tracedChunks(trace, maps), { signal: this.#stop.signal });
+    const rate = this.#rate === undefined ? {} : { rate: this.#rate };
+    await prefetch(readers, chunks, { signal: this.#stopAhead.signal, shape, ...rate });
+  }
+
+  /** Aborted when nothing need be fetched ahead any more. */
+  get wanted(): AbortSignal {
+    return this.#stopAhead.signal;
   }
 
   /**
@@ -101,6 +127,7 @@ export class ImageBlobs implements Disposable {
    * would cost the next container on this image a request.
    */
   async settle(): Promise<void> {
+    this.#stopAhead.abort();
     const patience = new AbortController();
     const late = setTimeout(SETTLE_MS, undefined, { signal: patience.signal }).catch(() => {});
     await Promise.race([late, Promise.all(this.blobs.map(({ reader }) => reader.settled()))]);
@@ -109,6 +136,7 @@ export class ImageBlobs implements Disposable {
 
   /** Gives up requests under way and lets go of the cache files. Call when nothing reads any more. */
   [Symbol.dispose](): void {
+    this.#stopAhead.abort();
     this.#stop.abort();
     for (const blob of this.blobs) blob.cached[Symbol.dispose]();
   }

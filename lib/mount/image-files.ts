@@ -6,7 +6,7 @@
  */
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { digestHex, digestOf } from "../base/digest.ts";
+import { type Digest, digestHex, digestOf } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { writeFileAtomically } from "../content/files.ts";
 import type { Adopt } from "../image/adopted.ts";
@@ -28,6 +28,8 @@ export interface FetchBootstrapOptions {
 export interface FetchedBootstrap {
   /** Path of the bootstrap. */
   readonly bootstrap: string;
+  /** Digest of the image's manifest. */
+  readonly image: Digest;
   /** What an image is that is not a Nydus image. */
   readonly format?: string;
 }
@@ -39,14 +41,15 @@ export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<Fe
   await using _store = store;
   const image = await loadImage(store, reference, { signal, ...platformOption(options.platform) });
   if (!isNydusImage(image.manifest)) {
-    if (options.adopt !== undefined) return await options.adopt(store, image, signal);
+    const { digest } = image.descriptor;
+    if (options.adopt !== undefined) return { ...(await options.adopt(store, image, signal)), image: digest };
     throw new NydusError(
       "unsupported",
       `Cannot mount "${source.location}": it is not a Nydus image; convert it first: nydus-tool convert ${source.location} TARGET`,
     );
   }
   const bytes = await readBootstrapLayer(store, image, { signal });
-  return { bootstrap: await keep(bytes, options.cacheDirectory) };
+  return { bootstrap: await keep(bytes, options.cacheDirectory), image: image.descriptor.digest };
 }
 
 function platformOption(platform: string | undefined): { platform?: Platform } {

@@ -8,6 +8,7 @@
 import { mkdirSync, rmdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { close } from "../../ffi/libc.ts";
+import { ByteRate } from "../base/byte-rate.ts";
 import { NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
@@ -22,6 +23,7 @@ import { type DrivenImage, Drivers } from "./drivers.ts";
 import { unmount } from "./erofs.ts";
 import { COUNTER } from "./fuse-messages.ts";
 import { ImageBlobs, type ServedBlob } from "./image-blobs.ts";
+import { imageLists } from "./image-lists.ts";
 import type { ImageSource, MountRequest, MountStatus } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
 import { mountOverlay } from "./overlay.ts";
@@ -64,6 +66,8 @@ export class ImageMounts implements AsyncDisposable {
   readonly #turns = new Turns<string>();
   readonly #drivers: Drivers;
   #nextNumber = 0;
+  /** One for all mounts; the first that asks for a bound sets it. */
+  #rate: ByteRate | undefined;
 
   constructor(options: ImageMountsOptions) {
     this.#options = options;
@@ -199,6 +203,11 @@ export class ImageMounts implements AsyncDisposable {
     saveState(this.#options.runDirectory, { nextNumber: this.#nextNumber, ...devices, mounts });
   }
 
+  #prefetchRate({ prefetch }: MountRequest): ByteRate | undefined {
+    if (prefetch?.bandwidth !== undefined) this.#rate ??= new ByteRate(prefetch.bandwidth);
+    return this.#rate;
+  }
+
   async #open(request: MountRequest, deviceNumber: (blob: number) => number): Promise<OpenedImage> {
     const { cacheDirectory } = this.#options;
     const checked = await openChecked(request.bootstrap, cacheDirectory);
@@ -211,6 +220,7 @@ export class ImageMounts implements AsyncDisposable {
       cache: this.#cache,
       fetcher: source,
       silence: readTimeout(request.source),
+      prefetchRate: this.#prefetchRate(request),
       log: this.#options.log.with({ mount: request.id }),
       deviceNumber,
     });
@@ -222,13 +232,25 @@ export class ImageMounts implements AsyncDisposable {
     const opened = await this.#open(request, () => this.#nextNumber++);
     try {
       const mounted = await this.#mountOn(request, opened);
-      this.#traces.begin({ ...request, bootstrap: opened.checked.digest, blobs: opened.blobs });
+      this.#fetchAhead(request, opened);
       return mounted;
     } catch (error) {
       opened.blobs[Symbol.dispose]();
       await opened.fetcher[Symbol.asyncDispose]?.();
       throw toNydusError(error, `mount "${request.source.location}"`);
     }
+  }
+
+  #fetchAhead(request: MountRequest, { checked, blobs, fetcher }: OpenedImage): void {
+    const { paths } = request.prefetch ?? {};
+    this.#traces.begin({
+      ...request,
+      image: checked.image,
+      bootstrap: checked.digest,
+      blobs,
+      ...(paths === undefined ? {} : { paths }),
+      ...imageLists(request, fetcher),
+    });
   }
 
   async #mountOn(request: MountRequest, opened: OpenedImage): Promise<MountedImage> {
@@ -268,7 +290,7 @@ export class ImageMounts implements AsyncDisposable {
     if (mounted.request.writable !== undefined) unmount(mounted.request.mountpoint, { detach });
     await this.#umountImage(mounted, detach);
     await mounted.blobs.settle();
-    this.#traces.end(mounted.request.id);
+    await this.#traces.end(mounted.request.id);
     mounted.blobs[Symbol.dispose]();
     await mounted.fetcher[Symbol.asyncDispose]?.();
   }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { type Digest, isDigest } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import type { SourceStatus } from "../content/content.ts";
 import { parseAccess, type RegistryAccess } from "../registry/access.ts";
@@ -16,6 +17,16 @@ export interface ImageSource extends RegistryAccess {
   /** As `openStore` takes it: a reference, "docker://REF", "oci:DIR". */
   readonly location: string;
   readonly credentials?: { readonly username: string; readonly password: string };
+}
+
+/** How data is fetched before anything reads it. */
+export interface PrefetchPolicy {
+  /** Paths in the image, files or directories, besides what is known of its start. */
+  readonly paths?: readonly string[];
+  /** Stored bytes a second, over all mounts of a process. */
+  readonly bandwidth?: number;
+  /** Keep what a first run reads beside the image in its registry, for other nodes. */
+  readonly pushList?: boolean;
 }
 
 export interface MountRequest {
@@ -33,6 +44,9 @@ export interface MountRequest {
   readonly record?: string;
   /** What the image is, unless it is a Nydus image: for people. */
   readonly format?: string;
+  readonly prefetch?: PrefetchPolicy;
+  /** Digest of the image's manifest, where it is known: lists of what its start reads refer to it. */
+  readonly image?: Digest;
 }
 
 export interface MountStatus {
@@ -93,10 +107,18 @@ function parseSource(value: unknown): ImageSource {
   };
 }
 
+function parsePrefetch({ paths, bandwidth, pushList }: Record<string, unknown>): PrefetchPolicy {
+  return {
+    ...(Array.isArray(paths) ? { paths: paths.filter((path) => typeof path === "string") } : {}),
+    ...(typeof bandwidth === "number" && bandwidth > 0 ? { bandwidth } : {}),
+    pushList: pushList === true,
+  };
+}
+
 /** Checks a request that came over the control socket. */
 export function parseMountRequest(value: unknown): MountRequest {
   if (!isRecord(value)) throw new NydusError("usage", "Cannot mount: the request is not an object");
-  const { id, writable, trace, record, format } = value;
+  const { id, writable, trace, record, format, image } = value;
   if (typeof id !== "string" || id === "")
     throw new NydusError("usage", "Cannot mount: the request has no id");
   const driver = DRIVERS.find((name) => name === value.driver) ?? "auto";
@@ -110,5 +132,7 @@ export function parseMountRequest(value: unknown): MountRequest {
     ...(trace === undefined ? {} : { trace: absolute(trace, "trace") }),
     ...(record === undefined ? {} : { record: absolute(record, "file to record in") }),
     ...(typeof format === "string" ? { format } : {}),
+    ...(isRecord(value.prefetch) ? { prefetch: parsePrefetch(value.prefetch) } : {}),
+    ...(typeof image === "string" && isDigest(image) ? { image } : {}),
   };
 }

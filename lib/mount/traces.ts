@@ -5,22 +5,34 @@
  */
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { corrupt, isCode, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { encodeTrace, MAX_TRACE, parseTrace, type Trace } from "../blob/trace.ts";
+import type { RafsImage } from "../rafs/image.ts";
 import type { ImageBlobs } from "./image-blobs.ts";
+import { fetchAhead } from "./prefetching.ts";
 
 /** A container has started by then; what it reads later is its work, not its start. */
 const RECORD_MS = 60_000;
+/** An unmount takes at most this much longer for a list that is sent. */
+const KEEP_MS = 3000;
 
 export interface TracedMount {
   readonly id: string;
+  readonly image: RafsImage;
   /** Hex digest of the bootstrap: what a learnt list belongs to. */
   readonly bootstrap: string;
   readonly blobs: ImageBlobs;
   /** A trace to replay instead of the learnt one, and a file for one of the whole time that the image is mounted. */
   readonly trace?: string;
   readonly record?: string;
+  /** Paths to fetch ahead besides. */
+  readonly paths?: readonly string[];
+  /** The list that is kept beside the image, if there is one. */
+  readonly keptList?: (signal: AbortSignal) => Promise<Trace | undefined>;
+  /** Keeps what was learnt beside the image. */
+  readonly keepList?: (trace: Trace) => Promise<void>;
 }
 
 export class Traces {
@@ -36,24 +48,39 @@ export class Traces {
   }
 
   begin(mount: TracedMount): void {
-    if (mount.record !== undefined) this.#records.set(mount.id, mount);
-    const trace = this.#known(mount);
-    if (trace !== undefined) {
-      this.#log.info("fetching ahead what an earlier run read", { mount: mount.id, ranges: trace.length });
-      void mount.blobs.prefetch(trace);
-      return;
+    const { id, image, blobs, paths } = mount;
+    if (mount.record !== undefined) this.#records.set(id, mount);
+    const known = this.#known(mount);
+    if (known === undefined) {
+      const timer = setTimeout(() => void this.#learn(id), RECORD_MS);
+      timer.unref();
+      this.#recording.set(id, { mount, timer });
     }
-    const timer = setTimeout(() => this.#learn(mount.id), RECORD_MS);
-    timer.unref();
-    this.#recording.set(mount.id, { mount, timer });
+    const kept = (): Promise<Trace | undefined> => this.#kept(mount);
+    const sources = { id, image, blobs, log: this.#log, known, kept };
+    void fetchAhead({ ...sources, ...(paths === undefined ? {} : { paths }) });
   }
 
-  /** Before the mount's blobs are let go. */
-  end(id: string): void {
-    this.#learn(id);
+  /** Many images have none, and a mount does without. */
+  async #kept({ id, blobs, keptList }: TracedMount): Promise<Trace | undefined> {
+    try {
+      return await keptList?.(blobs.wanted);
+    } catch (error) {
+      const { message } = toNydusError(error, "read the list beside the image");
+      if (!blobs.wanted.aborted) this.#log.info(message, { mount: id });
+      return undefined;
+    }
+  }
+
+  /** Before the mount's blobs are let go. Waits a little for a list that is on its way to the registry. */
+  async end(id: string): Promise<void> {
+    const kept = this.#learn(id);
     const mount = this.#records.get(id);
     this.#records.delete(id);
     if (mount?.record !== undefined) this.#write(mount.record, mount.blobs.trace());
+    const patience = new AbortController();
+    await Promise.race([kept, sleep(KEEP_MS, undefined, { signal: patience.signal }).catch(() => {})]);
+    patience.abort();
   }
 
   #known({ trace, bootstrap }: TracedMount): Trace | undefined {
@@ -69,7 +96,8 @@ export class Traces {
     return join(this.#directory, `${bootstrap}.json`);
   }
 
-  #learn(id: string): void {
+  /** @returns when the list is where it is to be kept. Never rejects */
+  async #learn(id: string): Promise<void> {
     const recording = this.#recording.get(id);
     if (recording === undefined) return;
     clearTimeout(recording.timer);
@@ -77,7 +105,11 @@ export class Traces {
     const trace = recording.mount.blobs.trace();
     if (trace.length === 0) return;
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    this.#write(this.#path(recording.mount.bootstrap), trace);
+    const { bootstrap, keepList } = recording.mount;
+    this.#write(this.#path(bootstrap), trace);
+    await keepList?.(trace).catch((error: unknown) =>
+      this.#log.warn(toNydusError(error, "keep the list beside the image").message, { mount: id }),
+    );
   }
 
   /** Nobody waits for a list, so a failure is only told. */

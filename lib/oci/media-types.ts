@@ -14,6 +14,7 @@ export const MEDIA = {
   dockerLayerGzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
   nydusBlob: "application/vnd.oci.image.layer.nydus.blob.v1",
   octets: "application/octet-stream",
+  ociEmpty: "application/vnd.oci.empty.v1+json",
 } as const;
 
 /** Annotations on layer descriptors (and labels of snapshots), all under one prefix. */
@@ -27,6 +28,7 @@ export const ANNOTATION = {
   nydusEncryptedBlob: "containerd.io/snapshot/nydus-encrypted-blob",
   /** On the bootstrap layer: hex ids of blobs that chunk dictionaries brought, as a JSON list. */
   nydusReferenceBlobIds: "containerd.io/snapshot/nydus-reference-blob-ids",
+  nydusHotBlob: "containerd.io/snapshot/nydus-separated-blob-with-prefetch-files",
   nydusSourceDigest: "containerd.io/snapshot/nydus-source-digest",
   nydusSourceReference: "containerd.io/snapshot/nydus-source-reference",
   /** Of an eStargz or zstd:chunked layer: digest of its table of contents, uncompressed. */
@@ -46,4 +48,9 @@ export function isManifestType(mediaType: string): boolean {
 
 export function isIndexType(mediaType: string): boolean {
   return mediaType === MEDIA.ociIndex || mediaType === MEDIA.dockerIndex;
+}
+
+/** Of Docker's family rather than OCI's. */
+export function isDockerType(mediaType: string): boolean {
+  return mediaType === MEDIA.dockerManifest || mediaType === MEDIA.dockerIndex;
 }

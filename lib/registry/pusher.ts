@@ -186,18 +186,19 @@ async function cancelUpload(client: RegistryClient, url: URL, action: string): P
 }
 
 /** @param reference a tag or a digest */
+/** @returns the subject that the registry has noted, if the manifest has one and the registry minds it */
 export async function putManifest(
   client: RegistryClient,
   descriptor: Descriptor,
   bytes: Uint8Array,
   reference: string,
   options: PushOptions,
-): Promise<void> {
+): Promise<string | undefined> {
   if (bytes.byteLength > MANIFEST_SIZE_LIMIT)
     throw corrupt(`Cannot push "${descriptor.digest}": it has more than ${MANIFEST_SIZE_LIMIT} bytes`);
   const separator = reference.includes(":") ? "@" : ":";
   const action = `push "${client.name}${separator}${reference}"`;
-  await retrying(client.retry, options.signal, async () => {
+  return await retrying(client.retry, options.signal, async () => {
     const response = await client.send({
       method: "PUT",
       url: client.url(`manifests/${reference}`),
@@ -209,5 +210,6 @@ export async function putManifest(
     });
     if (response.status !== 201 && response.status !== 200) throw await statusError(response, action);
     await response.discard();
+    return response.headers.get("oci-subject") ?? undefined;
   });
 }

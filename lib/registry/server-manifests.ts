@@ -9,12 +9,15 @@ import type { Descriptor } from "../oci/descriptor.ts";
 import { type Document, MANIFEST_SIZE_LIMIT, parseDocument } from "../oci/manifest.ts";
 import { isTag } from "../oci/reference.ts";
 import { checkedName, RegistryFault } from "./server-errors.ts";
+import type { Referrers } from "./server-referrers.ts";
 
 export class RegistryManifests {
   readonly #layout: OciLayout;
+  readonly #referrers: Referrers;
 
-  constructor(layout: OciLayout) {
+  constructor(layout: OciLayout, referrers: Referrers) {
     this.#layout = layout;
+    this.#referrers = referrers;
   }
 
   async get(context: Context): Promise<Response> {
@@ -51,14 +54,24 @@ export class RegistryManifests {
     const descriptor: Descriptor = { mediaType, digest, size: bytes.byteLength };
     await this.#layout.push(descriptor, streamOf(bytes));
     if (!isDigest(reference)) await this.#layout.tag(descriptor, `${name}:${reference}`);
+    const subject = await this.#referrers.note(name, descriptor, document);
     return new Response(null, {
       status: 201,
       headers: {
         location: `/v2/${name}/manifests/${digest}`,
         "docker-content-digest": digest,
         "content-length": "0",
+        ...(subject === undefined ? {} : { "oci-subject": subject }),
       },
     });
+  }
+
+  /** What refers to a manifest, whether that one is here or not. */
+  async referrers(context: Context): Promise<Response> {
+    const name = checkedName(context.req.param("name"));
+    const digest = context.req.param("digest") ?? "";
+    if (!isDigest(digest)) throw new RegistryFault(400, "DIGEST_INVALID", "that is no digest");
+    return await this.#referrers.answer(name, digest, context.req.query("artifactType"));
   }
 
   /** With `n` and `last` for pages. */

@@ -15,6 +15,7 @@ import { OciLayout } from "../content/oci-layout.ts";
 import { RegistryBlobs } from "./server-blobs.ts";
 import { errorAnswer, RegistryFault } from "./server-errors.ts";
 import { RegistryManifests } from "./server-manifests.ts";
+import { Referrers } from "./server-referrers.ts";
 import { Uploads } from "./uploads.ts";
 
 export interface ServeOptions {
@@ -68,7 +69,7 @@ export async function serveRegistry(options: ServeOptions): Promise<ServedRegist
 export async function createRegistryApp(root: string, log?: Logger): Promise<Hono> {
   const layout = await OciLayout.open(root, { create: true });
   const blobs = new RegistryBlobs(layout, await Uploads.open(join(root, "uploads")));
-  const manifests = new RegistryManifests(layout);
+  const manifests = new RegistryManifests(layout, new Referrers(join(root, "referrers")));
   const app = new Hono();
 
   app.use(async (context, next) => {
@@ -95,6 +96,7 @@ export async function createRegistryApp(root: string, log?: Logger): Promise<Hon
   app.get("/v2/:name{.+}/blobs/:digest", (context) => blobs.get(context));
   app.get("/v2/:name{.+}/manifests/:reference", (context) => manifests.get(context));
   app.put("/v2/:name{.+}/manifests/:reference", (context) => manifests.put(context));
+  app.get("/v2/:name{.+}/referrers/:digest", (context) => manifests.referrers(context));
   app.get("/v2/:name{.+}/tags/list", (context) => manifests.tags(context));
   return app;
 }

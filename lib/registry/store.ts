@@ -16,6 +16,7 @@ import { createClient, type RegistryClient, type RegistryOptions } from "./clien
 import { fetchBlob } from "./fetcher.ts";
 import { type HttpResponse, READ } from "./http.ts";
 import { mountBlob, pushBlob, putManifest } from "./pusher.ts";
+import { fetchReferrers, pushReferrer } from "./referrers.ts";
 import { fetchManifest, MANIFEST_ACCEPT } from "./resolver.ts";
 import { retrying } from "./retry.ts";
 import { statusError } from "./status.ts";
@@ -140,6 +141,25 @@ export class RegistryStore implements ImageStore {
     const body = await this.#fetchManifest(descriptor, options);
     const bytes = await readAll(body, MANIFEST_SIZE_LIMIT, `"${descriptor.digest}"`);
     await putManifest(this.#client, descriptor, bytes, name, options);
+  }
+
+  /** Manifests of one artifact type whose subject is `subject`. */
+  async referrers(
+    subject: Digest,
+    artifactType: string,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<readonly Descriptor[]> {
+    return fetchReferrers(this.#client, subject, artifactType, options);
+  }
+
+  /** Stores a manifest so that `referrers` lists it as `entry`. Its parts are there already. */
+  async attach(
+    subject: Digest,
+    entry: Descriptor,
+    bytes: Uint8Array,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<void> {
+    await pushReferrer(this.#client, subject, entry, bytes, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
