@@ -10,6 +10,7 @@ import { checkGoldenTree, golden, hasGolden } from "./support/golden.ts";
 import { makeImage } from "./support/make-image.ts";
 import { writeLayout } from "./support/oci-layout.ts";
 import { tarOf } from "./support/tar-builder.ts";
+import { makeVersions } from "./support/versions.ts";
 import { type Workspace, workspace } from "./support/workspace.ts";
 
 const DRIVERS = ["erofs", "fuse"] as const;
@@ -106,6 +107,9 @@ describe.skipIf(!hasGolden)("golden v6-tarfs", () => {
 });
 
 interface Report {
+  readonly sourceSize: number;
+  /** Without the original layers. */
+  readonly targetSize: number;
   readonly targetDigest: string;
   readonly layers: readonly { readonly original?: string }[];
 }
@@ -130,6 +134,20 @@ describe("convert --oci-ref", () => {
     }
   });
 
+  test("adds less than a twentieth of the image", async () => {
+    const place = await workspace();
+    await writeLayout(place.path("source"), makeVersions(404, { versions: 1, files: 700 }).map(tarOf));
+    const words = [
+      "convert",
+      "--oci-ref",
+      "--json",
+      `oci:${place.path("source")}:t`,
+      `oci:${place.path("nydus")}:n`,
+    ];
+    const { sourceSize, targetSize } = JSON.parse((await place.tool(words)).stdout) as Report;
+    expect(targetSize).toBeLessThan(sourceSize / 20);
+  });
+
   test("gets the original layers into another repository, without sending them where they are", async () => {
     const place = await workspace();
     const image = makeImage(403);
@@ -146,6 +164,15 @@ describe("convert --oci-ref", () => {
     expect(await convert(layout, `${host}/first/ref:again`)).toEqual(all("present"));
     const mountpoint = await place.mount(`${host}/first/ref:n`);
     expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
+    await place.umount(mountpoint);
+    // Copies take them along, by either verb: within the registry and out of it.
+    await place.tool(["pull", `${host}/first/ref:n`, `${host}/second/ref:n`]);
+    await place.tool(["convert", `${host}/second/ref:n`, `oci:${place.path("copy")}:n`]);
+    for (const copy of [`${host}/second/ref:n`, `oci:${place.path("copy")}:n`]) {
+      const seen = await place.mount(copy, { cache: place.path(`cache-${copy.length}`) });
+      expect(await checkTree(place.path("tree.jsonl"), seen)).toMatch(NO_DIFFERENCES);
+      await place.umount(seen);
+    }
   });
 });
 

@@ -1,6 +1,6 @@
 /**
- * Copies an image as it is from one store to another: blobs first, then what refers to them, the name last. What the
- * target has already is not sent again.
+ * Copies an image as it is from one store to another: blobs first, those too that an OCI-referenced image only names,
+ * then what refers to them, the name last. What the target has already is not sent again.
  *
  * @module
  */
@@ -13,6 +13,7 @@ import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MANIFEST_SIZE_LIMIT, type Manifest, parseDocument } from "../oci/manifest.ts";
 import { copyBlob } from "./copy-blob.ts";
+import { originalLayers } from "./original-layers.ts";
 
 export interface CopyOptions {
   readonly signal?: AbortSignal;
@@ -88,8 +89,10 @@ class Copy {
       await this.#to.push(descriptor, streamOf(bytes), this.signal);
   }
 
-  async #parts({ config, layers }: Manifest): Promise<void> {
-    const parts = new Map([...layers, config].map((part) => [part.digest, part]));
+  async #parts(manifest: Manifest): Promise<void> {
+    const { config, layers } = manifest;
+    const originals = await originalLayers(this.#from, manifest, this.signal);
+    const parts = new Map([...layers, config, ...originals].map((part) => [part.digest, part]));
     const transfers = [...parts.values()].map((part) =>
       this.#limiter
         .run(() => this.#part(part))
