@@ -9,6 +9,7 @@ import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import { EventLog } from "../lib/base/event-log.ts";
 import { createLogger, type Logger } from "../lib/base/log.ts";
+import { ServiceManager } from "../lib/base/service-manager.ts";
 import { isSystemdService } from "../lib/base/systemd.ts";
 import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
 import { DEFAULT_CACHE_GRACE, MountServer } from "../lib/mount/client.ts";
@@ -70,6 +71,7 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     namespace: DEFAULT_NAMESPACE,
   });
   await using credentials = await keepCredentials(args, runDirectory, log);
+  const manager = ServiceManager.of(process.env, log);
   await using mounter = new MountServer({
     runDirectory,
     cacheDirectory: resolve(args.string("cache-dir") ?? join(root, "cache")),
@@ -81,6 +83,7 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
     inherited: inheritedDescriptors(process.env, process.pid),
     secrets: credentials.pulls,
+    store: manager,
     log,
   });
   const references = async (bootstrap: Snapshot, namespace?: string): Promise<readonly string[]> => {
@@ -111,9 +114,11 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     });
     print(`serving snapshots at ${address}`);
     if (status !== undefined) print(`status at ${status.address}`);
+    manager?.ready();
     using _repairs = keepRepairing(snapshotter);
     using _collections = keepCollecting(snapshotter, grace, log);
     await ended(signal);
+    manager?.stopping();
     log.info("stopping; mounts of containers stay");
   }
   if ((await mounter.list()).length === 0) {

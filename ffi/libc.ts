@@ -78,8 +78,13 @@ export function errnoName(errno: number): string {
 /** The calling thread's errno location does not move, and each worker loads this module for itself. */
 const errnoAt = libc.__errno_location() as Pointer;
 
+/** Of the call that failed last on this thread. */
+export function lastErrno(): number {
+  return read.i32(errnoAt);
+}
+
 function checked(result: number): number {
-  return result < 0 ? -read.i32(errnoAt) : result;
+  return result < 0 ? -lastErrno() : result;
 }
 
 /** Paths may hold any bytes but NUL; text is encoded as UTF-8. */
@@ -157,7 +162,14 @@ export function dropPages(fd: number, offset: number, length: number): number {
   return -libc.posix_fadvise(fd, offset, length, POSIX_FADV_DONTNEED);
 }
 
-const F = { SETSIG: 10, SETLEASE: 1024 } as const;
+const F = { SETFD: 2, SETSIG: 10, SETLEASE: 1024 } as const;
+const FD_CLOEXEC = 1;
+
+/** Whether a program that this process becomes, or starts, gets the descriptor. */
+export function setInheritable(fd: number, inheritable: boolean): number {
+  return checked(libc.fcntl(fd, F.SETFD, inheritable ? 0 : FD_CLOEXEC));
+}
+
 const F_WRLCK = 1;
 const F_UNLCK = 2;
 const SIGURG = 23;

@@ -11,6 +11,7 @@ import type { Logger } from "../base/log.ts";
 import { RestartPause } from "../base/restart-pause.ts";
 import { entryPoint } from "../base/self.ts";
 import { CacheDirectory } from "../blob/cache-directory.ts";
+import type { DescriptorStore } from "../base/service-manager.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
 import type { RegistryAccess } from "../registry/access.ts";
 import { collectCache, type NeededCache } from "./cache-garbage.ts";
@@ -42,6 +43,8 @@ export interface MountServerOptions {
   readonly inherited?: ReadonlyMap<string, number>;
   /** What this process may lose and the other one keeps a copy of, in its memory only. */
   readonly secrets?: KeptSecrets;
+  /** Keeps them when this process and the mount server both end. */
+  readonly store?: DescriptorStore | undefined;
   readonly log: Logger;
 }
 
@@ -77,7 +80,7 @@ export class MountServer implements AsyncDisposable {
 
   constructor(options: MountServerOptions) {
     this.#options = options;
-    this.#kept = new KeptDescriptors(options.inherited ?? new Map());
+    this.#kept = new KeptDescriptors(options.inherited ?? new Map(), options.store);
     this.#client = new ControlClient(controlSocket(options.runDirectory));
     options.secrets?.onChange(() => void this.#depositSecrets());
   }
@@ -258,7 +261,7 @@ export class MountServer implements AsyncDisposable {
       );
     }
     this.#watched = false;
-    this.#kept[Symbol.dispose]();
+    this.#kept.forget();
     this.#ended.resolve();
   }
 

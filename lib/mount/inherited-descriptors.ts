@@ -12,6 +12,9 @@ const FIRST_FD = 3;
 /** Our own way to say so: the process id, which systemd's needs, is not known before the start. */
 const NAMES = "NYDUS_FDNAMES";
 
+/** What FUSE sessions are called. */
+const SESSION = /^fuse-\d+$/;
+
 /** Meant for one process: a child must not take them for its own. */
 const MEANT_FOR_ONE = [
   NAMES,
@@ -23,7 +26,9 @@ export function inheritedDescriptors(environment: Environment, pid: number): Rea
   const own = environment[NAMES];
   if (own !== undefined) return numbered(own);
   if (environment.LISTEN_PID !== String(pid)) return new Map();
-  return numbered(environment.LISTEN_FDNAMES ?? "");
+  // A unit may have sockets too: they have other names.
+  const all = numbered(environment.LISTEN_FDNAMES ?? "");
+  return new Map([...all].filter(([name]) => SESSION.test(name)));
 }
 
 function numbered(names: string): ReadonlyMap<string, number> {

@@ -1,18 +1,24 @@
 /**
- * Another process's FUSE descriptors, held here so that its file systems outlive it.
+ * Another process's FUSE descriptors, held here so that its file systems outlive it; and in a store outside, where there
+ * is one, so that they outlive both.
  *
  * @module
  */
-import { close, errnoName, pidfdGetfd, pidfdOpen } from "../../ffi/libc.ts";
+import { close, errnoName, pidfdGetfd, pidfdOpen, setInheritable } from "../../ffi/libc.ts";
 import { NydusError } from "../base/error.ts";
+import type { DescriptorStore } from "../base/service-manager.ts";
 import type { KeptSessions } from "./control.ts";
 
 export class KeptDescriptors implements Disposable {
   readonly #held: Map<string, number>;
+  readonly #store: DescriptorStore | undefined;
 
-  /** @param given names and descriptors that this process was started with */
-  constructor(given: ReadonlyMap<string, number>) {
+  /** @param given names and descriptors that this process was started with; those of a store are still in it */
+  constructor(given: ReadonlyMap<string, number>, store?: DescriptorStore) {
     this.#held = new Map(given);
+    this.#store = store;
+    // Whoever started us could not say so: our own children must not get them but on purpose.
+    for (const fd of given.values()) setInheritable(fd, false);
   }
 
   get all(): ReadonlyMap<string, number> {
@@ -26,20 +32,33 @@ export class KeptDescriptors implements Disposable {
     if (missing.length === 0) return;
     const process = checked(pidfdOpen(pid), pid);
     try {
-      for (const [key, fd] of missing) this.#held.set(key, checked(pidfdGetfd(process, fd), pid));
+      for (const [key, fd] of missing) this.#take(key, checked(pidfdGetfd(process, fd), pid));
     } finally {
       close(process);
     }
+  }
+
+  #take(key: string, fd: number): void {
+    this.#held.set(key, fd);
+    this.#store?.put(key, fd);
   }
 
   #drop(key: string): void {
     const fd = this.#held.get(key);
     this.#held.delete(key);
     if (fd !== undefined) close(fd);
+    this.#store?.remove(key);
   }
 
-  [Symbol.dispose](): void {
+  /** The file systems have ended: nobody will ask for them. */
+  forget(): void {
     for (const key of [...this.#held.keys()]) this.#drop(key);
+  }
+
+  /** What is in the store stays there. */
+  [Symbol.dispose](): void {
+    for (const fd of this.#held.values()) close(fd);
+    this.#held.clear();
   }
 }
 
