@@ -8,7 +8,7 @@ import { rmSync } from "node:fs";
 import { NydusError } from "../lib/base/error.ts";
 import { MountServer, type MountServerOptions } from "../lib/mount/client.ts";
 import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
-import { removeRunDirectory } from "../lib/mount/run-directory.ts";
+import { keeperLog, removeRunDirectory } from "../lib/mount/run-directory.ts";
 import { serveStatus } from "../lib/status/serve.ts";
 import type { Command, Context } from "./command.ts";
 
@@ -42,8 +42,11 @@ export const mountKeeper: Command = {
     const cacheSize = args.size("cache-size");
     const keeping = { runDirectory, cacheDirectory, cacheSize, status: args.string("status") };
     await using server = keptServer(keeping, context);
-    if (!(await server.attach()))
+    if (!(await server.attach())) {
+      // Its mount was unmounted while we were started, and it ended.
+      forgetRunDirectory(runDirectory);
       throw new NydusError("unavailable", `Cannot keep "${runDirectory}": nobody serves it any more`);
+    }
     await keepUntilEnd(server, keeping, context);
   },
 };
@@ -76,9 +79,10 @@ export async function keepUntilEnd(server: MountServer, keeping: Keeping, contex
       ? undefined
       : serveStatus(status, {
           mounts: () => server.list(),
-          caches: () => server.caches(),
           reads: (id) => server.reads(id),
           events: () => server.events(),
+          broken: () => server.broken(),
+          caches: () => server.caches(),
         });
   try {
     const { signal } = context;
@@ -91,11 +95,10 @@ export async function keepUntilEnd(server: MountServer, keeping: Keeping, contex
 
 export async function endMount(server: MountServer, runDirectory: string): Promise<void> {
   await server.stop();
-  removeRunDirectory(runDirectory);
-  rmSync(keeperLog(runDirectory), { force: true });
+  forgetRunDirectory(runDirectory);
 }
 
-/** Where the keeper of a detached mount complains: beside its run directory. */
-export function keeperLog(runDirectory: string): string {
-  return `${runDirectory}.log`;
+function forgetRunDirectory(runDirectory: string): void {
+  removeRunDirectory(runDirectory);
+  rmSync(keeperLog(runDirectory), { force: true });
 }

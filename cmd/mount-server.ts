@@ -4,19 +4,19 @@
  * @module
  */
 import { closeSync, mkdirSync, openSync } from "node:fs";
-import { join } from "node:path";
 import { flock, LOCK } from "../ffi/libc.ts";
+import { exitNow } from "../ffi/process.ts";
 import { NydusError } from "../lib/base/error.ts";
 import { EventLog } from "../lib/base/event-log.ts";
 import { createLogger } from "../lib/base/log.ts";
 import { askedCredentials, credentialSocket } from "../lib/credentials/server.ts";
-import { controlSocket } from "../lib/mount/client.ts";
 import { controlApp, serveControl } from "../lib/mount/control.ts";
 import { parseController } from "../lib/mount/controller.ts";
 import { ControllerWatch } from "../lib/mount/controller-watch.ts";
 import { ImageMounts } from "../lib/mount/image-mounts.ts";
 import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
 import { fetcherOpener } from "../lib/mount/open-fetcher.ts";
+import { controlSocket, lockFile } from "../lib/mount/run-directory.ts";
 import { dockerCredentials } from "../lib/registry/credentials.ts";
 import type { Command } from "./command.ts";
 
@@ -83,9 +83,16 @@ export const mountServer: Command = {
         ending: ending.signal,
       });
       await using control = serveControl(controlSocket(runDirectory), app);
-      signal.addEventListener("abort", () => stopped.resolve());
+      const told = new Promise<"told">((resolve) => signal.addEventListener("abort", () => resolve("told")));
       const seconds = Number(args.string("idle") ?? IDLE_SECONDS);
-      await Promise.race([stopped.promise, idle(mounts, seconds, umounts)]);
+      const why = await Promise.race([stopped.promise, idle(mounts, seconds, umounts), told]);
+      // A service manager that stops everything, or an upgrade: what is mounted stays, for a successor.
+      if (why === "told" && controllers.isWatching) {
+        log.info("the mount process leaves its mounts to a successor");
+        control.retire();
+        mounts.leave();
+        exitNow(0);
+      }
       log.info("the mount process ends");
       // Whoever waits for the end may remove the directory right after: first let go of what is in it.
       control.retire();
@@ -99,7 +106,7 @@ export const mountServer: Command = {
 
 /** Two servers in one directory would fight over its mounts. The lock goes with the process; one that ends has a moment. */
 async function lockAlone(runDirectory: string): Promise<number> {
-  const fd = openSync(join(runDirectory, "lock"), "w", 0o600);
+  const fd = openSync(lockFile(runDirectory), "w", 0o600);
   for (let waited = 0; waited <= LOCK_TIMEOUT_MS; waited += LOCK_POLL_MS) {
     if (flock(fd, LOCK.EX | LOCK.NB) === 0) return fd;
     await Bun.sleep(LOCK_POLL_MS);

@@ -28,10 +28,17 @@ import {
 } from "../lib/mount/mount-request.ts";
 import { mountAt } from "../lib/mount/mount-table.ts";
 import { blobsLocation } from "../lib/mount/open-fetcher.ts";
-import { DEFAULT_CACHE_DIRECTORY, DEFAULT_RUN_ROOT } from "../lib/mount/run-directory.ts";
+import {
+  DEFAULT_CACHE_DIRECTORY,
+  DEFAULT_RUN_ROOT,
+  findBroken,
+  findMounts,
+  keeperLog,
+  sweepRunDirectories,
+} from "../lib/mount/run-directory.ts";
 import { readTrace } from "../lib/mount/traces.ts";
 import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
-import { endMount, keeperLog, keepUntilEnd, keptServer } from "./mount-keeper.ts";
+import { endMount, keepUntilEnd, keptServer } from "./mount-keeper.ts";
 import { prefetchPolicy, SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
 
 export const mount: Command = {
@@ -84,13 +91,16 @@ export const mount: Command = {
   },
 };
 
-function directoryOperand(path: string): string {
+/** A mount that nobody serves any more is no hindrance: the new one replaces it. */
+async function directoryOperand(path: string, runRoot: string): Promise<string> {
   if (!existsSync(path) || !statSync(path).isDirectory()) {
     throw new NydusError("not_found", `Cannot mount on "${path}": it is not a directory`);
   }
   const real = realpathSync(path);
   const there = mountAt(real);
-  if (there?.type === "erofs" || there?.type === "fuse.nydus") {
+  const served = (await findMounts(runRoot)).some(({ status }) => status.mountpoint === real);
+  const ours = there?.type === "erofs" || there?.type === "fuse.nydus";
+  if (served || (ours && !(await isBroken(real, runRoot)))) {
     throw new NydusError(
       "busy",
       `Cannot mount on "${real}": it is a mountpoint already; nydus-tool umount ${real} first`,
@@ -99,10 +109,14 @@ function directoryOperand(path: string): string {
   return real;
 }
 
+async function isBroken(mountpoint: string, runRoot: string): Promise<boolean> {
+  return (await findBroken(runRoot)).some(({ mountpoints }) => mountpoints.includes(mountpoint));
+}
+
 async function requestOf(args: Arguments, cacheDirectory: string, context: Context): Promise<MountRequest> {
   const { signal } = context;
   const image = args.operand(0);
-  const mountpoint = directoryOperand(args.operand(1));
+  const mountpoint = await directoryOperand(args.operand(1), runRootOf(args));
   const writable = args.string("writable");
   const [trace, record] = [args.string("trace"), args.string("record")];
   if (trace !== undefined) readTrace(resolve(trace));
@@ -166,6 +180,7 @@ async function mountHere(args: Arguments, context: Context): Promise<void> {
   await using server = keptServer(keeping, context);
   try {
     announce(args, context, await server.mountAs(request));
+    await sweepRunDirectories(runRootOf(args));
   } catch (error) {
     await endMount(server, runDirectory);
     throw error;

@@ -106,6 +106,7 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     });
     await using status = optionalStatus(args, {
       mounts: () => mounter.list(),
+      broken: () => mounter.broken(),
       caches: () => mounter.caches(),
       snapshots: async () => snapshotStatus(await snapshotter.list(), snapshotter.failedImages),
       operations: () => operations.list(),
@@ -119,12 +120,10 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     using _collections = keepCollecting(snapshotter, grace, log);
     await ended(signal);
     manager?.stopping();
+    mounter.letGo();
     log.info("stopping; mounts of containers stay");
   }
-  if ((await mounter.list()).length === 0) {
-    await mounter.stop();
-    removeRunDirectory(runDirectory);
-  }
+  if (await mounter.stopIfIdle()) removeRunDirectory(runDirectory);
 }
 
 /** Two that start the same process again would fight over its address: see docs/decisions/mount-process.md. */

@@ -5,8 +5,9 @@
  */
 import { NydusError } from "../lib/base/error.ts";
 import type { CacheStatus } from "../lib/blob/cache-status.ts";
+import type { BrokenMount } from "../lib/mount/broken-mounts.ts";
 import type { MountStatus } from "../lib/mount/mount-request.ts";
-import { DEFAULT_RUN_ROOT, findCaches, findMounts } from "../lib/mount/run-directory.ts";
+import { DEFAULT_RUN_ROOT, findBroken, findCaches, findMounts } from "../lib/mount/run-directory.ts";
 import type { SnapshotStatus } from "../lib/status/source.ts";
 import type { Arguments, Command } from "./command.ts";
 import { formatBytes } from "./progress.ts";
@@ -28,8 +29,9 @@ export const status: Command = {
   async run(args, { print }) {
     const report = await collect(args);
     if (args.boolean("json")) return print(JSON.stringify(report, undefined, 2));
-    if (report.mounts.length === 0) print("nothing is mounted");
+    if (report.mounts.length + report.broken.length === 0) print("nothing is mounted");
     for (const mount of report.mounts) for (const line of described(mount)) print(line);
+    for (const line of report.broken.flatMap(lost)) print(line);
     for (const line of report.caches.flatMap(stored)) print(line);
     if (report.snapshots !== undefined)
       for (const line of [...failed(report.snapshots), ...counted(report.snapshots)]) print(line);
@@ -38,6 +40,7 @@ export const status: Command = {
 
 interface Report {
   readonly mounts: readonly MountStatus[];
+  readonly broken: readonly BrokenMount[];
   /** One a process that serves mounts; processes may share a directory. */
   readonly caches: readonly CacheStatus[];
   /** Where a snapshotter answers. */
@@ -48,8 +51,12 @@ async function collect(args: Arguments): Promise<Report> {
   const address = args.string("address");
   if (address !== undefined) return await ask(address);
   const runRoot = args.string("run-dir") ?? DEFAULT_RUN_ROOT;
-  const [found, caches] = await Promise.all([findMounts(runRoot), findCaches(runRoot)]);
-  return { mounts: found.map(({ status }) => status), caches };
+  const [found, broken, caches] = await Promise.all([
+    findMounts(runRoot),
+    findBroken(runRoot),
+    findCaches(runRoot),
+  ]);
+  return { mounts: found.map(({ status }) => status), broken, caches };
 }
 
 async function ask(address: string): Promise<Report> {
@@ -58,12 +65,14 @@ async function ask(address: string): Promise<Report> {
   const get = (path: string): Promise<Response> =>
     fetch(`${url}/api/v1/${path}`, unix ? { unix: address.slice("unix:".length) } : {});
   try {
-    const [mounts, caches, snapshots] = await Promise.all([get("mounts"), get("caches"), get("snapshots")]);
-    if (!mounts.ok) throw new Error(`it answers ${mounts.status}`);
+    const paths = ["mounts", "broken", "caches", "snapshots"] as const;
+    const [mounts, broken, caches, snapshots] = await Promise.all(paths.map(get));
+    if (mounts?.ok !== true) throw new Error(`it answers ${mounts?.status}`);
     return {
       mounts: (await mounts.json()) as readonly MountStatus[],
-      caches: caches.ok ? ((await caches.json()) as readonly CacheStatus[]) : [],
-      ...(snapshots.ok ? { snapshots: (await snapshots.json()) as readonly SnapshotStatus[] } : {}),
+      broken: broken?.ok === true ? ((await broken.json()) as readonly BrokenMount[]) : [],
+      caches: caches?.ok === true ? ((await caches.json()) as readonly CacheStatus[]) : [],
+      ...(snapshots?.ok === true ? { snapshots: (await snapshots.json()) as readonly SnapshotStatus[] } : {}),
     };
   } catch (cause) {
     const state =
@@ -79,6 +88,14 @@ function stored(cache: CacheStatus): string[] {
     `cache ${cache.directory}: ${formatBytes(cache.bytes)}${quota}${evicted}`,
     ...(cache.damagedChunks > 0 ? [`  damaged  ${cache.damagedChunks} chunks, fetched again`] : []),
     ...(cache.trouble === undefined ? [] : [`  trouble  ${cache.trouble}`]),
+  ];
+}
+
+function lost({ reference, since, mountpoints }: BrokenMount): string[] {
+  return [
+    `BROKEN ${reference}`,
+    ...mountpoints.map((mountpoint) => `  at       ${mountpoint}`),
+    `  trouble  reads fail since ${since}: every process that served it died; unmount it, or restart what runs there`,
   ];
 }
 

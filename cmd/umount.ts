@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import { unmount } from "../lib/mount/erofs.ts";
 import { mountAt } from "../lib/mount/mount-table.ts";
-import { DEFAULT_RUN_ROOT, findMounts } from "../lib/mount/run-directory.ts";
+import { DEFAULT_RUN_ROOT, findMounts, sweepRunDirectories } from "../lib/mount/run-directory.ts";
 import type { Command } from "./command.ts";
 
 const GONE_TIMEOUT_MS = 10_000;
@@ -27,9 +27,8 @@ export const umount: Command = {
     const path = args.operand(0);
     const mountpoint = existsSync(path) ? realpathSync(path) : resolve(path);
     const detach = args.boolean("force");
-    const found = (await findMounts(args.string("run-dir") ?? DEFAULT_RUN_ROOT)).find(
-      ({ status }) => status.mountpoint === mountpoint,
-    );
+    const runRoot = resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT);
+    const found = (await findMounts(runRoot)).find(({ status }) => status.mountpoint === mountpoint);
     if (found !== undefined) {
       const ended = found.client.gone().catch(() => "died" as const);
       await found.client.umount(found.status.id, { detach });
@@ -40,7 +39,9 @@ export const umount: Command = {
     }
     // Nobody serves it any more, but the kernel may still have it.
     const there = mountAt(mountpoint);
-    if (there?.type === "erofs" || there?.type === "fuse.nydus") unmount(mountpoint, { detach });
-    else throw new NydusError("not_found", `Cannot unmount "${path}": nothing of ours is mounted there`);
+    if (there?.type === "erofs" || there?.type === "fuse.nydus") {
+      unmount(mountpoint, { detach });
+      await sweepRunDirectories(runRoot);
+    } else throw new NydusError("not_found", `Cannot unmount "${path}": nothing of ours is mounted there`);
   },
 };

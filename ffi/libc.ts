@@ -41,6 +41,8 @@ const libc = dlopen("libc.so.6", {
   lgetxattr: { args: [pointer, pointer, pointer, u64], returns: i64_fast },
   /** ssize_t llistxattr(const char *path, char *list, size_t size) */
   llistxattr: { args: [pointer, pointer, u64], returns: i64_fast },
+  /** int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *result) */
+  statx: { args: [i32, pointer, i32, u32, pointer], returns: i32 },
   /** int *__errno_location(void): one address a thread */
   __errno_location: { args: [], returns: pointer },
 }).symbols;
@@ -288,4 +290,21 @@ export function getXattr(path: Uint8Array, key: string): Uint8Array | undefined 
   if (size === -ERRNO.ENODATA) return undefined;
   if (size < 0) throw new Error(`lgetxattr: ${errnoName(-size)}`);
   return buffer.slice(0, size);
+}
+
+const STATX = { SIZE: 256, MASK: 0, MOUNT_ID: 144, MNT_ID_UNIQUE: 0x4000 } as const;
+const AT = { SYMLINK_NOFOLLOW: 0x100, NO_AUTOMOUNT: 0x800, STATX_DONT_SYNC: 0x4000 } as const;
+
+/**
+ * The number of the mount at a path, which no other mount ever had or will have. The file system is not asked anything:
+ * it may be one that nobody serves.
+ *
+ * @returns undefined where the kernel has no such numbers (before Linux 6.8), or the path does not exist
+ */
+export function uniqueMountId(path: string): number | undefined {
+  const result = new DataView(new ArrayBuffer(STATX.SIZE));
+  const flags = AT.SYMLINK_NOFOLLOW | AT.NO_AUTOMOUNT | AT.STATX_DONT_SYNC;
+  if (libc.statx(AT_FDCWD, cString(path), flags, STATX.MNT_ID_UNIQUE, ptr(result)) < 0) return undefined;
+  if ((result.getUint32(STATX.MASK, true) & STATX.MNT_ID_UNIQUE) === 0) return undefined;
+  return Number(result.getBigUint64(STATX.MOUNT_ID, true));
 }

@@ -1,13 +1,15 @@
 /**
  * Killing a process behind a mount costs its readers time, and nothing else.
  */
+import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { makeImage } from "./support/make-image.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { killOne, noneServes, sumOf, sumsDuring } from "./support/readers.ts";
+import { run } from "./support/process.ts";
+import { dropCaches, killOne, noneServes, processesThat, sumOf, sumsDuring } from "./support/readers.ts";
 import { tarOf } from "./support/tar-builder.ts";
-import { openWorkspace, type Workspace } from "./support/workspace.ts";
+import { openWorkspace, type Workspace, workspace } from "./support/workspace.ts";
 
 describe.each(["erofs", "fuse"] as const)("driver %s", (driver) => {
   let place: Workspace;
@@ -43,5 +45,37 @@ describe.each(["erofs", "fuse"] as const)("driver %s", (driver) => {
     await killOne(place, "controller");
     expect(await reading).toBe(expected);
     await place.umount(mountpoint);
+  });
+
+  test("when both die at once readers get errors, never zeros; a new mount takes the place and all is tidied up", async () => {
+    const own = await workspace();
+    const healthy = await own.mount(image, { driver, cache: place.path("cache") });
+    const expected = await sumOf(healthy);
+    await own.umount(healthy);
+    const mountpoint = await own.mount(image, { driver, cache: own.path("cold") });
+    for (const which of ["controller", "server"] as const)
+      for (const pid of await processesThat(own, which)) process.kill(pid, "SIGKILL");
+    await dropCaches();
+    const { stdout, code } = await run("sh", ["-c", "cat data/*"], { cwd: mountpoint, mayFail: true });
+    expect(code).not.toBe(0);
+    expect(stdout).toBe("");
+    const status = (await own.tool(["status", "--run-dir", own.path("run")])).stdout;
+    expect(status).toContain(`BROKEN ${image}\n  at       ${mountpoint}\n`);
+    await own.tool([...own.mountWords({ driver, cache: own.path("cold") }), "--detach", image, mountpoint]);
+    expect(await sumOf(mountpoint)).toBe(expected);
+    expect((await own.tool(["status", "--run-dir", own.path("run")])).stdout).not.toContain("BROKEN");
+    await own.umount(mountpoint);
+    await expect.poll(() => readdir(own.path("run")), { timeout: 10_000 }).toEqual([]);
+    expect(own.mounts()).toEqual([]);
+  });
+
+  test("umount tidies up after a mount whose processes both died", async () => {
+    const own = await workspace();
+    const mountpoint = await own.mount(image, { driver });
+    for (const which of ["controller", "server"] as const)
+      for (const pid of await processesThat(own, which)) process.kill(pid, "SIGKILL");
+    await own.umount(mountpoint);
+    expect(await readdir(own.path("run"))).toEqual([]);
+    expect(own.mounts()).toEqual([]);
   });
 });

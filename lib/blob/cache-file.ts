@@ -265,6 +265,11 @@ export class CacheFile implements Disposable {
     return this.#closed;
   }
 
+  /** Says that everything claimed is there, while the file stays open. */
+  seal(): void {
+    this.#table.seal();
+  }
+
   [Symbol.dispose](): void {
     this.#closed = true;
     this.#table[Symbol.dispose]();

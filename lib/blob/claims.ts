@@ -168,10 +168,15 @@ export class ClaimTable implements Disposable {
     writeWhole(fd, headerOf(this.#dataFd, this.#digester, closed), 0);
   }
 
+  /** Call when nothing is written any more. */
+  seal(): void {
+    if (this.#fd !== undefined) this.#mark(this.#fd, true);
+  }
+
   /** Call before the data file is closed. */
   [Symbol.dispose](): void {
     if (this.#fd === undefined) return;
-    this.#mark(this.#fd, true);
+    this.seal();
     closeSync(this.#fd);
   }
 }

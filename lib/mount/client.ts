@@ -4,22 +4,23 @@
  *
  * @module
  */
-import { join } from "node:path";
 import { isCode, toNydusError } from "../base/error.ts";
 import type { LoggedEvent } from "../base/event-log.ts";
 import type { Logger } from "../base/log.ts";
 import { RestartPause } from "../base/restart-pause.ts";
 import { entryPoint } from "../base/self.ts";
-import { CacheDirectory } from "../blob/cache-directory.ts";
 import type { DescriptorStore } from "../base/service-manager.ts";
+import { CacheDirectory } from "../blob/cache-directory.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
 import type { RegistryAccess } from "../registry/access.ts";
+import type { BrokenMount } from "./broken-mounts.ts";
 import { collectCache, type NeededCache } from "./cache-garbage.ts";
 import { ControlClient } from "./control-client.ts";
 import type { Controller } from "./controller.ts";
 import type { ImageReads } from "./image-mounts.ts";
 import { KeptDescriptors } from "./kept-descriptors.ts";
 import type { Driver, MountRequest, MountStatus, PrefetchPolicy } from "./mount-request.ts";
+import { brokenMounts, controlSocket, isForgettable } from "./run-directory.ts";
 import { START_TIMEOUT_MS, startServer } from "./start-server.ts";
 
 export interface MountServerOptions {
@@ -63,10 +64,6 @@ export interface ImageMountRequest {
   readonly bootstrap: string;
   readonly mountpoint: string;
   readonly reference: string;
-}
-
-export function controlSocket(runDirectory: string): string {
-  return join(runDirectory, "control.sock");
 }
 
 export class MountServer implements AsyncDisposable {
@@ -154,6 +151,11 @@ export class MountServer implements AsyncDisposable {
     return await this.#client.reads(id);
   }
 
+  /** Mounts of earlier processes whose reads fail. */
+  async broken(): Promise<readonly BrokenMount[]> {
+    return await brokenMounts(this.#options.runDirectory);
+  }
+
   /** What the process has told in its log lately. */
   async events(): Promise<readonly LoggedEvent[]> {
     return await this.#ifRunning(() => this.#client.events(), []);
@@ -171,15 +173,31 @@ export class MountServer implements AsyncDisposable {
     if (removed.length > 0) log.info("removed from the cache what no image needs", { files: removed.length });
   }
 
+  /** From now on the process is not started again: whoever stops us may stop it too. */
+  letGo(): void {
+    this.#disposed = true;
+  }
+
+  /** Ends the process if it has nothing to serve. @returns whether nothing is left of it but its directory */
+  async stopIfIdle(): Promise<boolean> {
+    const list = await this.#ifRunning(() => this.#client.list(), undefined);
+    // Not running, it may have left mounts to the next start.
+    if (list === undefined) return isForgettable(this.#options.runDirectory);
+    if (list.length > 0) return false;
+    await this.stop();
+    return true;
+  }
+
   /** Unmounts everything and ends the process. */
   async stop(): Promise<void> {
     // Nobody watches a process whose first mount failed.
-    const gone = this.#watched ? this.ended : this.#client.gone().catch(() => {});
+    const watched = this.#watched && !this.#disposed;
+    const gone = watched ? this.ended : this.#client.gone().catch(() => {});
     const running = await this.#ifRunning(async () => {
       await this.#client.stop();
       return true;
     }, false);
-    if (running || this.#watched) await Promise.race([gone, Bun.sleep(START_TIMEOUT_MS)]);
+    if (running || watched) await Promise.race([gone, Bun.sleep(START_TIMEOUT_MS)]);
   }
 
   async #ifRunning<T>(work: () => Promise<T>, otherwise: T): Promise<T> {

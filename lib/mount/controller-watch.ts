@@ -64,6 +64,11 @@ export class ControllerWatch implements Disposable {
     if (this.#watched?.controller.pid === pid) this.#replace(undefined);
   }
 
+  /** Whether somebody else holds our descriptors and starts a successor. */
+  get isWatching(): boolean {
+    return this.#watched !== undefined;
+  }
+
   #replace(watched: Watched | undefined): void {
     if (this.#watched !== undefined) {
       close(this.#watched.pidfd);

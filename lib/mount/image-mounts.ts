@@ -18,6 +18,7 @@ import type { Trace } from "../blob/trace.ts";
 import type { Fetcher } from "../content/content.ts";
 import { withLayerBlobs } from "../image/adopted.ts";
 import { DEFAULT_READ_TIMEOUT } from "../registry/access.ts";
+import { type LostMount, lostMount, mountIdAt, stillBroken } from "./broken-mounts.ts";
 import { type CheckedBootstrap, openChecked } from "./checked-bootstrap.ts";
 import { type DrivenImage, Drivers } from "./drivers.ts";
 import { unmount } from "./erofs.ts";
@@ -65,9 +66,12 @@ export class ImageMounts implements AsyncDisposable {
   /** One mount or unmount at a time for an id, in the order of the calls. */
   readonly #turns = new Turns<string>();
   readonly #drivers: Drivers;
+  #lost: readonly LostMount[] = [];
   #nextNumber = 0;
   /** One for all mounts; the first that asks for a bound sets it. */
   #rate: ByteRate | undefined;
+  /** Set when a successor goes on with everything. */
+  #left = false;
 
   constructor(options: ImageMountsOptions) {
     this.#options = options;
@@ -147,11 +151,13 @@ export class ImageMounts implements AsyncDisposable {
   async restore(descriptors: ReadonlyMap<string, number>): Promise<void> {
     const state = loadState(this.#options.runDirectory);
     this.#nextNumber = state.nextNumber;
+    this.#lost = state.lost;
     for (const saved of state.mounts) {
       try {
         this.#mounted.set(saved.request.id, await this.#restoreImage(saved, descriptors));
       } catch (error) {
         this.#options.log.error(toNydusError(error, `restore "${saved.request.id}"`).message);
+        this.#lost = [...this.#lost, lostMount(saved)];
       }
     }
     const { devices = "" } = state;
@@ -194,13 +200,21 @@ export class ImageMounts implements AsyncDisposable {
         driver,
         driverReason,
         imageDirectory,
+        mountId: mountIdAt(imageDirectory),
         devices: blobs.devices.map((device) => device.index),
         session: (session ?? this.#drivers.devices)?.name ?? "",
       }),
     );
     const { devices: session } = this.#drivers;
     const devices = session === undefined ? {} : { devices: session.name };
-    saveState(this.#options.runDirectory, { nextNumber: this.#nextNumber, ...devices, mounts });
+    const left = new Set(stillBroken(this.#lost).map(({ since, id }) => `${since} ${id}`));
+    this.#lost = this.#lost.filter(({ since, id }) => left.has(`${since} ${id}`));
+    saveState(this.#options.runDirectory, {
+      nextNumber: this.#nextNumber,
+      ...devices,
+      mounts,
+      lost: this.#lost,
+    });
   }
 
   #prefetchRate({ prefetch }: MountRequest): ByteRate | undefined {
@@ -328,8 +342,18 @@ export class ImageMounts implements AsyncDisposable {
     };
   }
 
+  /**
+   * Leaves everything mounted to a successor that has the descriptors. Threads serve until the process ends, which must
+   * be right after; the cache is closed in order, so the successor believes it.
+   */
+  leave(): void {
+    this.#left = true;
+    this.#cache.seal();
+  }
+
   /** Unmounts everything, whether in use or not. A second time there is nothing to do. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#left) return;
     for (const id of [...this.#mounted.keys()]) {
       await this.umount(id, { detach: true }).catch((error: unknown) =>
         this.#options.log.error(toNydusError(error, `unmount "${id}"`).message),

@@ -6,9 +6,15 @@
 import { readFileSync } from "node:fs";
 
 export interface MountEntry {
+  /** The kernel's number of this mount; used again when it is gone. */
+  readonly id: number;
+  /** "major:minor" of the file system. */
+  readonly device: string;
   readonly mountpoint: string;
   readonly type: string;
   readonly source: string;
+  /** Of the file system: "rw,lowerdir=/a:/b". */
+  readonly options: string;
 }
 
 /** Space, tab, newline and backslash appear as \ooo. */
@@ -23,11 +29,19 @@ export function readMountTable(): MountEntry[] {
     .split("\n")
     .flatMap((line) => {
       const [before = "", after = ""] = line.split(" - ");
-      const mountpoint = before.split(" ")[4];
-      const [type = "", source = ""] = after.split(" ");
-      return mountpoint === undefined
-        ? []
-        : [{ mountpoint: unescaped(mountpoint), type, source: unescaped(source) }];
+      const [id = "", , device = "", , mountpoint] = before.split(" ");
+      const [type = "", source = "", options = ""] = after.split(" ");
+      if (mountpoint === undefined) return [];
+      return [
+        {
+          id: Number(id),
+          device,
+          mountpoint: unescaped(mountpoint),
+          type,
+          source: unescaped(source),
+          options: unescaped(options),
+        },
+      ];
     });
 }
 

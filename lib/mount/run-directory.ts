@@ -3,13 +3,26 @@
  *
  * @module
  */
-import { existsSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { flock, LOCK } from "../../ffi/libc.ts";
 import { isCode } from "../base/error.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
-import { controlSocket } from "./client.ts";
+import { type BrokenMount, lostMount, stillBroken } from "./broken-mounts.ts";
 import { ControlClient } from "./control-client.ts";
+import { unmount } from "./erofs.ts";
 import type { MountStatus } from "./mount-request.ts";
+import { readMountTable } from "./mount-table.ts";
+import { loadState } from "./saved-state.ts";
+
+export function controlSocket(runDirectory: string): string {
+  return join(runDirectory, "control.sock");
+}
+
+/** Held by the process that serves. */
+export function lockFile(runDirectory: string): string {
+  return join(runDirectory, "lock");
+}
 
 export const DEFAULT_RUN_ROOT = "/run/nydus-tool";
 export const DEFAULT_CACHE_DIRECTORY = "/var/cache/nydus-tool";
@@ -19,7 +32,7 @@ export interface FoundMount {
   readonly status: MountStatus;
 }
 
-/** Every mount of every living process. What dead processes left is skipped. */
+/** Every mount of every living process. `findBroken` has what dead ones left. */
 export async function findMounts(runRoot: string): Promise<readonly FoundMount[]> {
   return await askAll(runRoot, async (client) => (await client.list()).map((status) => ({ client, status })));
 }
@@ -45,14 +58,83 @@ async function askAll<T>(
 }
 
 function clients(runRoot: string): ControlClient[] {
-  if (!existsSync(runRoot)) return [];
-  return readdirSync(runRoot)
-    .map((name) => controlSocket(join(runRoot, name)))
+  return runDirectories(runRoot)
+    .map(controlSocket)
     .filter((socket) => existsSync(socket))
     .map((socket) => new ControlClient(socket));
 }
 
-/** Removes an empty-handed process's directory, best effort: it holds nothing that matters. */
+function runDirectories(runRoot: string): string[] {
+  if (!existsSync(runRoot)) return [];
+  return readdirSync(runRoot, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => join(runRoot, entry.name));
+}
+
+/** A dead process is started again within a second by the other one behind its mounts, if that lives. */
+const REVIVAL_MS = 1500;
+const LOOK_MS = 100;
+
+/** Mounts of this machine whose reads fail, because everybody who could serve them died. */
+export async function findBroken(runRoot: string): Promise<readonly BrokenMount[]> {
+  const found = await Promise.all(runDirectories(runRoot).map(brokenMounts));
+  return found.flat();
+}
+
+/** Those of one run directory. */
+export async function brokenMounts(runDirectory: string): Promise<readonly BrokenMount[]> {
+  const { mounts, lost } = loadState(runDirectory);
+  if (mounts.length === 0 || (await isServed(runDirectory))) return stillBroken(lost);
+  return stillBroken([...lost, ...mounts.map(lostMount)]);
+}
+
+async function isServed(runDirectory: string): Promise<boolean> {
+  for (let waited = 0; waited < REVIVAL_MS; waited += LOOK_MS) {
+    if (isLocked(runDirectory)) return true;
+    await Bun.sleep(LOOK_MS);
+  }
+  return false;
+}
+
+function isLocked(runDirectory: string): boolean {
+  const path = lockFile(runDirectory);
+  if (!existsSync(path)) return false;
+  const fd = openSync(path, "r+");
+  try {
+    return flock(fd, LOCK.EX | LOCK.NB) < 0;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Where the keeper of a detached mount complains: beside its run directory. */
+export function keeperLog(runDirectory: string): string {
+  return `${runDirectory}.log`;
+}
+
+/** Only these belong to one mount; a snapshotter's directory waits for its next start. */
+const OF_ONE_MOUNT = /^mount-\d+$/;
+
+/** Removes run directories of mounts whose processes died and whose mountpoints nobody has mounted any more. */
+export async function sweepRunDirectories(runRoot: string): Promise<void> {
+  for (const directory of runDirectories(runRoot)) {
+    if (!OF_ONE_MOUNT.test(directory.slice(runRoot.length + 1)) || !existsSync(lockFile(directory))) continue;
+    const { mounts } = loadState(directory);
+    if (stillBroken(mounts.map(lostMount)).length > 0 || (await isServed(directory))) continue;
+    removeRunDirectory(directory);
+    rmSync(keeperLog(directory), { force: true });
+  }
+}
+
+/** Whether a run directory that nobody serves says nothing that is still true. */
+export function isForgettable(runDirectory: string): boolean {
+  const { mounts, lost } = loadState(runDirectory);
+  return mounts.length === 0 && stillBroken(lost).length === 0;
+}
+
+/** What is still mounted in it is nobody's, and would be in the way. */
 export function removeRunDirectory(path: string): void {
+  const inside = readMountTable().filter(({ mountpoint }) => mountpoint.startsWith(`${path}/`));
+  for (const { mountpoint } of inside.reverse()) unmount(mountpoint, { detach: true });
   rmSync(path, { recursive: true, force: true });
 }

@@ -7,6 +7,7 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isCode, toNydusError } from "../base/error.ts";
+import type { LostMount } from "./broken-mounts.ts";
 import { type MountRequest, parseMountRequest } from "./mount-request.ts";
 
 export interface SavedMount {
@@ -14,6 +15,8 @@ export interface SavedMount {
   readonly driver: "erofs" | "fuse";
   readonly driverReason: string;
   readonly imageDirectory: string;
+  /** The kernel's number of the mount there. */
+  readonly mountId?: number | undefined;
   /** Numbers of the image's devices: their names, and what the kernel calls them. */
   readonly devices: readonly number[];
   /** The FUSE session that serves it: its own, or the directory of devices. */
@@ -26,9 +29,11 @@ export interface SavedState {
   /** The session of the directory of devices, while there is one. */
   readonly devices?: string;
   readonly mounts: readonly SavedMount[];
+  /** Mounts of dead processes that nobody kept. */
+  readonly lost: readonly LostMount[];
 }
 
-const NOTHING: SavedState = { nextNumber: 0, mounts: [] };
+const NOTHING: SavedState = { nextNumber: 0, mounts: [], lost: [] };
 
 function pathOf(runDirectory: string): string {
   return join(runDirectory, "state.json");
@@ -54,8 +59,9 @@ export function loadState(runDirectory: string): SavedState {
     if (isCode(known, "not_found")) return NOTHING;
     throw known;
   }
-  const state = JSON.parse(text) as SavedState;
+  const state = JSON.parse(text) as Partial<SavedState> & Pick<SavedState, "mounts">;
   return {
+    ...NOTHING,
     ...state,
     mounts: state.mounts.map((saved) => ({ ...saved, request: parseMountRequest(saved.request) })),
   };

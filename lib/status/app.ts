@@ -6,13 +6,14 @@
  *     GET /healthz            "ok"
  *     GET /metrics            Prometheus' text format
  *     GET /api/v1/mounts      [MountStatus]
+ *     GET /api/v1/broken      [BrokenMount]: mounts whose reads fail, as everybody who could serve them died
  *     GET /api/v1/caches      [CacheStatus], one a process that serves mounts
  *     GET /api/v1/snapshots   [SnapshotStatus]; 404 where no snapshotter runs
  *
  * @module
  */
 import { Hono } from "hono";
-import { cacheMetrics, mountMetrics, operationMetrics, snapshotMetrics } from "./metrics.ts";
+import { brokenMetrics, cacheMetrics, mountMetrics, operationMetrics, snapshotMetrics } from "./metrics.ts";
 import { pageRoutes } from "./page/routes.ts";
 import type { StatusSource } from "./source.ts";
 
@@ -39,6 +40,7 @@ export function statusApp(source: StatusSource): Hono {
   app.route("/", pageRoutes(source));
   app.get("/healthz", (context) => context.text("ok\n"));
   app.get("/api/v1/mounts", async (context) => context.json(await source.mounts()));
+  app.get("/api/v1/broken", async (context) => context.json((await source.broken?.()) ?? []));
   app.get("/api/v1/caches", async (context) => context.json((await source.caches?.()) ?? []));
   app.get("/api/v1/snapshots", async (context) => {
     if (source.snapshots === undefined) return context.json({ message: "no snapshotter runs here" }, 404);
@@ -47,6 +49,7 @@ export function statusApp(source: StatusSource): Hono {
   app.get("/metrics", async (context) => {
     const parts = [
       mountMetrics(await source.mounts()),
+      source.broken === undefined ? "" : brokenMetrics(await source.broken()),
       source.caches === undefined ? "" : cacheMetrics(await source.caches()),
       source.snapshots === undefined ? "" : snapshotMetrics(await source.snapshots()),
       source.operations === undefined ? "" : operationMetrics(source.operations()),

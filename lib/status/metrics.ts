@@ -18,6 +18,7 @@
  *     nydus_cache_damaged_chunks_total  those of them that did not match
  * Of the process:
  *     nydus_mounts{driver,state}        mounted images
+ *     nydus_broken_mounts               mounts whose reads fail, as everybody who could serve them died
  * Of a snapshotter:
  *     nydus_snapshots{kind,layer}       snapshots it knows
  *     nydus_failed_images               images that containers need and that cannot be mounted at the moment
@@ -28,6 +29,7 @@
  * @module
  */
 import type { CacheStatus } from "../blob/cache-status.ts";
+import type { BrokenMount } from "../mount/broken-mounts.ts";
 import type { MountStatus } from "../mount/mount-request.ts";
 import { BUCKETS, type OperationStatus } from "./operations.ts";
 import type { SnapshotStatus } from "./source.ts";
@@ -80,6 +82,11 @@ export function mountMetrics(mounts: readonly MountStatus[]): string {
     return { labels: { driver, state }, value };
   });
   return [...families, family("nydus_mounts", "gauge", "Mounted images.", counted)].join("");
+}
+
+export function brokenMetrics(broken: readonly BrokenMount[]): string {
+  const value = broken.reduce((sum, { mountpoints }) => sum + mountpoints.length, 0);
+  return family("nydus_broken_mounts", "gauge", "Mounts whose reads fail.", [{ labels: {}, value }]);
 }
 
 const CACHE_FAMILIES: readonly (readonly [string, "gauge" | "counter", keyof CacheStatus, string])[] = [

@@ -5,6 +5,7 @@
  */
 import type { LoggedEvent } from "../base/event-log.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
+import type { BrokenMount } from "../mount/broken-mounts.ts";
 import type { ImageReads } from "../mount/image-mounts.ts";
 import type { MountStatus } from "../mount/mount-request.ts";
 import type { OperationStatus } from "./operations.ts";
@@ -28,6 +29,8 @@ export interface SnapshotStatus {
 
 export interface StatusSource {
   mounts(): Promise<readonly MountStatus[]>;
+  /** Of dead processes: their readers get errors until they let go. */
+  broken?(): Promise<readonly BrokenMount[]>;
   caches?(): Promise<readonly CacheStatus[]>;
   snapshots?(): Promise<readonly SnapshotStatus[]>;
   operations?(): readonly OperationStatus[];

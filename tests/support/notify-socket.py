@@ -1,7 +1,7 @@
 """Stands in for systemd as far as a service's notify socket goes (sd_notify(3), "FDSTORE=1"): keeps the descriptors
 that services send, and starts a service with them as systemd would.
 
-usage: notify-socket.py SOCKET LOG
+usage: notify-socket.py SOCKET
 
 Commands on standard input, one a line, JSON: {"start": [words], "env": {}, "log": path} starts a service with what the store
 holds; answers {"pid": n}. {"stored": true} answers {"names": [...], "states": [...]}.
@@ -68,6 +68,12 @@ for line in sys.stdin:
     command = json.loads(line)
     if "start" in command:
         answer = {"pid": start(command["start"], command.get("env", {}), command["log"])}
+    elif "forget" in command:
+        with lock:
+            for fd in [fd for fds in store.values() for fd in fds]:
+                os.close(fd)
+            store.clear()
+        answer = {}
     elif "wait" in command:
         answer = {"status": os.waitpid(command["wait"], 0)[1]}
     else:
