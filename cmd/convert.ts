@@ -14,7 +14,8 @@ import type { Arguments, Command, Context } from "./command.ts";
 import { imageLocation } from "./image-flags.ts";
 import { readPathList } from "./path-list.ts";
 import { formatBytes } from "./progress.ts";
-import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
+import { CONTAINERD_FLAGS, REGISTRY_FLAGS, registryAccess, SNAPSHOTTER_FLAG } from "./registry-flags.ts";
+import { CONTAINERD, unpackConverted } from "./unpack-converted.ts";
 
 const COMPRESSORS = ["zstd", "lz4_block", "none"] as const;
 const DIGESTERS = ["sha256", "blake3"] as const;
@@ -50,7 +51,12 @@ export const convert: Command = {
       help: "leave the data in the original gzip layers; only an index and a bootstrap are added",
     },
     reverse: { type: "boolean", help: "from a Nydus image back to an ordinary one" },
-    platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
+    platform: {
+      type: "string",
+      value: "OS/ARCH,...",
+      help: "which images of an index (this machine's); several make an index",
+    },
+    "all-platforms": { type: "boolean", help: "every image of an index" },
     prefetch: {
       type: "string",
       value: "PATH",
@@ -73,9 +79,18 @@ export const convert: Command = {
     "output-json": { type: "string", value: "FILE", help: "write sizes, digests and durations to FILE" },
     json: { type: "boolean", help: "print the same instead of a summary" },
     ...REGISTRY_FLAGS,
+    ...CONTAINERD_FLAGS,
+    snapshotter: {
+      ...SNAPSHOTTER_FLAG,
+      help: `unpack a containerd: TARGET with it; ${SNAPSHOTTER_FLAG.help}`,
+    },
   },
   examples: [
     ["nydus-tool convert registry.example/app:1 registry.example/app:1-nydus", "from registry to registry"],
+    [
+      "nydus-tool convert --all-platforms containerd:app:1 containerd:app:1-nydus",
+      "where the image is; runs at once, without a push",
+    ],
     ["nydus-tool convert oci:./app:1 docker://127.0.0.1:5000/app:nydus", "from a local layout"],
     [
       "nydus-tool convert --oci-ref registry.example/app:1 registry.example/app:1-ref",
@@ -100,11 +115,15 @@ export const convert: Command = {
       });
     if (args.boolean("json")) context.print(json);
     else for (const line of summary(report, args.operand(1))) context.print(line);
+    if (!CONTAINERD.test(args.operand(1)) || args.boolean("reverse")) return;
+    const outcome = await unpackConverted(args, context);
+    if (args.boolean("json")) context.log.info(outcome);
+    else context.print(outcome);
   },
 };
 
 function requestOf(args: Arguments, context: Context): ConvertRequest {
-  const platform = args.string("platform");
+  const platforms = platformsOf(args);
   const workDirectory = args.string("work-dir");
   const concurrency = args.count("concurrency");
   const prefetch = prefetchOf(args);
@@ -120,7 +139,7 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
     ...registryAccess(args),
     progress: context.progress(),
     signal: context.signal,
-    ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
+    ...(platforms === undefined ? {} : { platforms }),
     ...(workDirectory === undefined ? {} : { workDirectory }),
     ...(concurrency === undefined ? {} : { concurrency }),
     ...(prefetch === undefined ? {} : { prefetch }),
@@ -149,6 +168,13 @@ function formatOf(args: Arguments): Pick<ConvertRequest, "chunkSize" | "digester
     ...(batchSize === undefined || batchSize === 0 ? {} : { batchSize }),
     ...(args.boolean("encrypt") ? { encrypt: true } : {}),
   };
+}
+
+function platformsOf(args: Arguments): ConvertRequest["platforms"] | undefined {
+  const platform = args.string("platform");
+  if (!args.boolean("all-platforms")) return platform?.split(",").map(parsePlatform);
+  if (platform === undefined) return "all";
+  throw new NydusError("usage", "Cannot convert: --platform and --all-platforms say different things");
 }
 
 /** Flags that say how chunks are made have no place here. */

@@ -7,12 +7,13 @@ import { type ImageLocation, isFile } from "../lib/image/location.ts";
 import { adoptForNow } from "../lib/layers/adopt.ts";
 import { parsePlatform } from "../lib/oci/platform.ts";
 import type { Arguments, Context, Flag } from "./command.ts";
-import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
+import { CONTAINERD_FLAGS, REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
 
 /** Of verbs that need no file data. */
 export const IMAGE_FLAGS = {
   platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
   ...REGISTRY_FLAGS,
+  ...CONTAINERD_FLAGS,
 } as const satisfies Record<string, Flag>;
 
 /** Of verbs that read file data too. */

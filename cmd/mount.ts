@@ -39,7 +39,7 @@ import {
 import { readTrace } from "../lib/mount/traces.ts";
 import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
 import { endMount, keepUntilEnd, keptServer } from "./mount-keeper.ts";
-import { prefetchPolicy, SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
+import { CONTAINERD_FLAGS, prefetchPolicy, SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
 
 export const mount: Command = {
   name: "mount",
@@ -74,6 +74,7 @@ export const mount: Command = {
     status: { type: "string", value: "ADDRESS", help: "serve status and metrics: host:port or unix:PATH" },
     "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
     ...SOURCE_FLAGS,
+    ...CONTAINERD_FLAGS,
     json: { type: "boolean", help: "say what was mounted as JSON" },
   },
   examples: [

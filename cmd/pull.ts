@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
+import { ContainerdClient } from "../lib/containerd/client.ts";
 import { copyImage } from "../lib/image/copy.ts";
 import { loadImage } from "../lib/image/load.ts";
 import { openStore } from "../lib/image/open.ts";
@@ -11,9 +11,14 @@ import { parsePlatform } from "../lib/oci/platform.ts";
 import { type PullReport, pullImage, pullReference } from "../lib/snapshot/pull.ts";
 import type { Arguments, Command, Context } from "./command.ts";
 import { formatBytes } from "./progress.ts";
-import { REGISTRY_FLAGS, registryAccess } from "./registry-flags.ts";
-
-const DEFAULT_SNAPSHOTTER = "nydus";
+import {
+  CONTAINERD_FLAGS,
+  containerdOptions,
+  REGISTRY_FLAGS,
+  registryAccess,
+  SNAPSHOTTER_FLAG,
+  snapshotterName,
+} from "./registry-flags.ts";
 
 export const pull: Command = {
   name: "pull",
@@ -21,22 +26,8 @@ export const pull: Command = {
   operands: "IMAGE [TARGET]",
   arity: [1, 2],
   flags: {
-    "containerd-address": {
-      type: "string",
-      value: "SOCKET",
-      help: `containerd's socket (CONTAINERD_ADDRESS, ${DEFAULT_ADDRESS})`,
-    },
-    namespace: {
-      type: "string",
-      short: "n",
-      value: "NAME",
-      help: `of containerd; k8s.io for Kubernetes (CONTAINERD_NAMESPACE, ${DEFAULT_NAMESPACE})`,
-    },
-    snapshotter: {
-      type: "string",
-      value: "NAME",
-      help: `as containerd's config.toml names it (CONTAINERD_SNAPSHOTTER, ${DEFAULT_SNAPSHOTTER})`,
-    },
+    ...CONTAINERD_FLAGS,
+    snapshotter: SNAPSHOTTER_FLAG,
     platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
     ...REGISTRY_FLAGS,
     json: { type: "boolean", help: "say what was pulled as JSON" },
@@ -45,6 +36,7 @@ export const pull: Command = {
     ["nydus-tool pull registry.example/app:nydus", "then: ctr run --snapshotter nydus ... or nerdctl"],
     ["nydus-tool pull --namespace k8s.io registry.example/app:nydus", "for the pods of this node"],
     ["nydus-tool pull --snapshotter overlayfs docker.io/library/debian:12", "an ordinary image, anywhere"],
+    ["nydus-tool pull containerd:app:1-nydus", "an image that containerd has: only unpacked"],
     ["nydus-tool pull registry.example/app:nydus oci:./app:nydus", "all of it, into a local layout"],
   ],
   async run(args, context) {
@@ -60,17 +52,15 @@ async function pullIntoContainerd(args: Arguments, context: Context): Promise<Pu
   const reference = pullReference(args.operand(0));
   const access = { ...registryAccess(args), signal };
   const platform = args.string("platform");
-  await using client = new ContainerdClient({
-    address: args.string("containerd-address") ?? env.CONTAINERD_ADDRESS ?? DEFAULT_ADDRESS,
-    namespace: args.string("namespace") ?? env.CONTAINERD_NAMESPACE ?? DEFAULT_NAMESPACE,
-  });
+  await using client = new ContainerdClient(containerdOptions(args, env));
   const { store } = await openStore(args.operand(0), access);
   await using _store = store;
   return await pullImage({
     store,
     reference,
     client,
-    snapshotter: args.string("snapshotter") ?? env.CONTAINERD_SNAPSHOTTER ?? DEFAULT_SNAPSHOTTER,
+    snapshotter: snapshotterName(args, env),
+    inPlace: args.operand(0).startsWith("containerd:"),
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     progress: context.progress(),
     log,

@@ -5,11 +5,16 @@
  */
 import { resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
+import { type ContainerdOptions, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
 import type { PrefetchPolicy } from "../lib/mount/mount-request.ts";
 import { DEFAULT_READ_TIMEOUT, type RegistryAccess } from "../lib/registry/access.ts";
 import { DEFAULT_HOSTS_DIRECTORY } from "../lib/registry/hosts-file.ts";
 import { checkProxy, type ProxyOptions } from "../lib/registry/proxy.ts";
 import type { Arguments, Flag } from "./command.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const DEFAULT_SNAPSHOTTER = "nydus";
 
 export const REGISTRY_FLAGS = {
   "plain-http": { type: "boolean", help: "talk http to registries (loopback needs no flag)" },
@@ -20,6 +25,39 @@ export const REGISTRY_FLAGS = {
     help: `mirrors and certificates, as containerd has them (${DEFAULT_HOSTS_DIRECTORY})`,
   },
 } as const satisfies Record<string, Flag>;
+
+/** Of verbs that take images of containerd. */
+export const CONTAINERD_FLAGS = {
+  "containerd-address": {
+    type: "string",
+    value: "SOCKET",
+    help: `containerd's socket (CONTAINERD_ADDRESS, ${DEFAULT_ADDRESS})`,
+  },
+  namespace: {
+    type: "string",
+    short: "n",
+    value: "NAME",
+    help: `of containerd; k8s.io for Kubernetes (CONTAINERD_NAMESPACE, ${DEFAULT_NAMESPACE})`,
+  },
+} as const satisfies Record<string, Flag>;
+
+/** Of verbs that unpack into containerd. */
+export const SNAPSHOTTER_FLAG = {
+  type: "string",
+  value: "NAME",
+  help: `as containerd's config.toml names it (CONTAINERD_SNAPSHOTTER, ${DEFAULT_SNAPSHOTTER})`,
+} as const satisfies Flag;
+
+export function snapshotterName(args: Arguments, env: Environment): string {
+  return args.string("snapshotter") ?? env.CONTAINERD_SNAPSHOTTER ?? DEFAULT_SNAPSHOTTER;
+}
+
+export function containerdOptions(args: Arguments, env: Environment): ContainerdOptions {
+  return {
+    address: resolve(args.string("containerd-address") ?? env.CONTAINERD_ADDRESS ?? DEFAULT_ADDRESS),
+    namespace: args.string("namespace") ?? env.CONTAINERD_NAMESPACE ?? DEFAULT_NAMESPACE,
+  };
+}
 
 /** Of verbs that serve data as it is read. */
 export const SOURCE_FLAGS = {
@@ -55,6 +93,7 @@ export const SOURCE_FLAGS = {
 
 export function registryAccess(args: Arguments): RegistryAccess {
   return {
+    containerd: containerdOptions(args, process.env),
     plainHttp: args.boolean("plain-http"),
     insecure: args.boolean("insecure"),
     hostsDirectory: resolve(args.string("hosts-dir") ?? DEFAULT_HOSTS_DIRECTORY),

@@ -80,6 +80,7 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     driver: args.choice("driver", DRIVERS, "auto"),
     access: sourceAccess(args),
     prefetch: prefetchPolicy(args),
+    contentAddress: resolve(args.string("containerd-address") ?? DEFAULT_ADDRESS),
     ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
     inherited: inheritedDescriptors(process.env, process.pid),
     secrets: credentials.pulls,

@@ -8,10 +8,13 @@ import type { Digest } from "../base/digest.ts";
 import { isDigest } from "../base/digest.ts";
 import { isCode, NydusError } from "../base/error.ts";
 import type { FetchOptions, ImageStore } from "../content/content.ts";
-import { checkRange, verified } from "../content/verified.ts";
+import { checkRange, readAll, streamOf, verified } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
+import { MANIFEST_SIZE_LIMIT, parseDocument } from "../oci/manifest.ts";
+import { isIndexType, isManifestType } from "../oci/media-types.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { ContainerdClient } from "./client.ts";
+import { edgesOf } from "./edges.ts";
 import { Content } from "./gen/content_pb.ts";
 import { ImageRecords } from "./images.ts";
 import { ingest, type OpenBody } from "./ingest.ts";
@@ -107,9 +110,23 @@ export class ContentStore implements ImageStore {
     );
   }
 
+  /** Manifests and indexes get the labels that tie them to what they name. */
   async push(descriptor: Descriptor, body: ReadableStream<Uint8Array>, options: Options = {}): Promise<void> {
+    if (isManifestType(descriptor.mediaType) || isIndexType(descriptor.mediaType))
+      return await this.#pushDocument(descriptor, body, options);
     const outcome = await this.write(descriptor, () => body, options);
     if (outcome === "exists") await body.cancel().catch(() => {}); // a racing writer was faster; it may be locked
+  }
+
+  async #pushDocument(
+    descriptor: Descriptor,
+    body: ReadableStream<Uint8Array>,
+    options: Options,
+  ): Promise<void> {
+    const checked = verified(body, descriptor, "the source");
+    const bytes = await readAll(checked, MANIFEST_SIZE_LIMIT, `"${descriptor.digest}"`);
+    const document = parseDocument(bytes, descriptor.mediaType, `"${descriptor.digest}"`);
+    await this.write(descriptor, () => streamOf(bytes), { ...options, labels: edgesOf(document) });
   }
 
   /**

@@ -18,6 +18,7 @@ import { convertDirectory } from "./directory.ts";
 import { type ConvertOptions, convertImage } from "./image.ts";
 import { assertFormat } from "./merge.ts";
 import type { PackFormat } from "./packer.ts";
+import { convertPlatforms } from "./platforms.ts";
 import type { Target } from "./publish.ts";
 import { type ConvertReport, secondsSince } from "./report.ts";
 
@@ -40,7 +41,8 @@ export interface ConvertRequest
   /** As `openStore` takes it, or "dir:PATH". */
   readonly source: string;
   readonly target: string;
-  readonly platform?: Platform;
+  /** Several make an index of several; without any, it is this machine's. */
+  readonly platforms?: "all" | readonly Platform[];
 }
 
 /** The stores are closed when the work is done, so it is awaited here: closing an archive writes it. */
@@ -56,11 +58,30 @@ export async function convert(request: ConvertRequest): Promise<ConvertReport> {
     return await convertDirectory(source.slice(DIRECTORY.length), to, options);
   }
   await using from = await open(request, source, false);
-  const image = await loadImage(from.store, from.reference, request);
+  const [platform, ...others] = request.platforms === "all" ? [] : (request.platforms ?? []);
+  if (request.platforms === "all" || others.length > 0)
+    return await convertSeveral(from, request, request.platforms ?? [], options);
+  const image = await loadImage(from.store, from.reference, { ...request, ...(platform && { platform }) });
   await using to = await open(request, target, true);
   if (isNydusImage(image.manifest)) return await copyNydus(from.store, image, to, request);
-  const reference = LOCAL.test(source) ? {} : { reference: source.replace(/^docker:\/\//, "") };
-  return await convertImage({ store: from.store, image, ...reference }, to, options);
+  return await convertImage({ store: from.store, image, ...recorded(source) }, to, options);
+}
+
+/** How the target names its source. */
+function recorded(source: string): { reference?: string } {
+  return LOCAL.test(source) ? {} : { reference: source.replace(/^docker:\/\//, "") };
+}
+
+async function convertSeveral(
+  from: Target,
+  request: ConvertRequest,
+  platforms: "all" | readonly Platform[],
+  options: ConvertOptions,
+): Promise<ConvertReport> {
+  const { store, reference } = from;
+  const root = await store.resolve(reference, request.signal === undefined ? {} : { signal: request.signal });
+  await using to = await open(request, request.target, true);
+  return await convertPlatforms({ store, root, ...recorded(request.source) }, to, platforms, options);
 }
 
 /** @throws usage for options that say opposite things */

@@ -51,7 +51,7 @@ export async function convertImage(
   source: Source,
   target: Target,
   options: ConvertOptions,
-): Promise<ConvertReport> {
+): Promise<ConvertReport & { readonly manifest: Descriptor }> {
   const start = performance.now();
   for (const layer of source.image.layers) assertReadable(layer);
   // The first failure stops the other layers.
@@ -73,6 +73,7 @@ export async function convertImage(
     return {
       sourceDigest: source.image.descriptor.digest,
       targetDigest: image.manifest.descriptor.digest,
+      manifest: image.manifest.descriptor,
       copied: false,
       layers,
       bootstrap,

@@ -34,6 +34,8 @@ export interface Target {
   readonly store: ImageStore;
   /** Tag; without one the store's default. */
   readonly reference?: string | undefined;
+  /** The image gets no name: an index will refer to it. */
+  readonly untagged?: boolean;
 }
 
 /** A transfer that broke off is made again from its start, this often in all. */
@@ -164,7 +166,8 @@ export async function publishImage(
   const pushed = await pushOnce(store, layer, () => streamOf(bootstrap.bytes), signal);
   for (const { descriptor, bytes } of [config, manifest])
     await pushOnce(store, descriptor, () => streamOf(bytes), signal);
-  await store.tag(manifest.descriptor, reference, signal === undefined ? {} : { signal });
+  if (target.untagged !== true)
+    await store.tag(manifest.descriptor, reference, signal === undefined ? {} : { signal });
   return { digest: layer.digest, size: layer.size, uncompressedSize: image.bootstrapSize, pushed };
 }
 

@@ -44,11 +44,15 @@ export interface DictionaryBlobReport extends Pick<ProvidedBlob, "how"> {
 
 export interface ConvertReport {
   readonly sourceDigest?: Digest;
-  /** Of the manifest in the target. */
+  /** Of the manifest (or the index of several) in the target. */
   readonly targetDigest: Digest;
   /** The source was a Nydus image already and was copied. */
   readonly copied: boolean;
   readonly layers: readonly LayerReport[];
+  /** Of one of several images: "linux/arm64". */
+  readonly platform?: string;
+  /** Of an index: its images, one a platform. */
+  readonly images?: readonly ConvertReport[];
   readonly bootstrap?: BootstrapReport;
   /** Blobs of chunk dictionaries that the image refers to, and how they got into the target. */
   readonly dictionaryBlobs?: readonly DictionaryBlobReport[];

@@ -45,7 +45,16 @@ export async function loadImage(
   options: LoadOptions = {},
 ): Promise<Image> {
   const signal = options.signal === undefined ? {} : { signal: options.signal };
-  const root = await store.resolve(reference, signal);
+  return await loadImageAt(store, await store.resolve(reference, signal), options);
+}
+
+/** @param root a manifest, or an index that an image is picked from */
+export async function loadImageAt(
+  store: ImageStore,
+  root: Descriptor,
+  options: LoadOptions = {},
+): Promise<Image> {
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
   const { descriptor, manifest, bytes } = await pickManifest(store, root, options, 0);
   const limits = { limit: CONFIG_SIZE_LIMIT, what: "the config", ...signal };
   const configBytes = await readBlob(store, manifest.config, limits);

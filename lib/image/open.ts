@@ -1,17 +1,21 @@
 /**
  * From what people write to an image store: a reference or `docker://REF`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`,
- * `docker-archive:FILE[:TAG]`.
+ * `docker-archive:FILE[:TAG]`, `containerd:REF`.
  *
  * @module
  */
 import { NydusError } from "../base/error.ts";
+import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../containerd/client.ts";
+import { ContentStore } from "../containerd/content-store.ts";
+import { LeasedContentStore } from "../containerd/leased-store.ts";
 import type { ImageStore } from "../content/content.ts";
 import { DockerArchive } from "../content/docker-archive.ts";
 import { OciArchive, OciArchiveWriter } from "../content/oci-archive.ts";
 import { OciLayout } from "../content/oci-layout.ts";
-import { parseReference } from "../oci/reference.ts";
+import { formatReference, parseReference } from "../oci/reference.ts";
 import type { RegistryOptions } from "../registry/client.ts";
 import { RegistryStore } from "../registry/store.ts";
+import { LocalFirst } from "./local-first.ts";
 
 export interface OpenOptions extends RegistryOptions {
   /** Make a local place that does not exist yet, and let an archive be written. */
@@ -48,14 +52,12 @@ const OPENERS = new Map<string, Opener>(
         );
       return { store: await DockerArchive.open(path), reference: tag };
     },
+    containerd: openContainerd,
   }),
 );
 
 /** Ways of writing a place that other tools know and this function does not serve. */
-const ELSEWHERE: ReadonlyMap<string, string> = new Map([
-  ["dir", "a plain directory is no image"],
-  ["containerd", "images inside containerd cannot be opened this way"],
-]);
+const ELSEWHERE: ReadonlyMap<string, string> = new Map([["dir", "a plain directory is no image"]]);
 
 /** @throws usage, and what opening the place throws */
 export async function openStore(location: string, options: OpenOptions = {}): Promise<OpenedStore> {
@@ -78,6 +80,26 @@ function openRegistry(text: string, options: OpenOptions): OpenedStore {
     store: new RegistryStore(reference, options),
     reference: reference.digest ?? reference.tag,
   };
+}
+
+async function openContainerd(place: string, options: OpenOptions): Promise<OpenedStore> {
+  const reference = parseReference(place);
+  const client = contentClient(options);
+  const opened = { reference: formatReference(reference) };
+  if (options.create === true) return { store: await LeasedContentStore.open(client, options), ...opened };
+  return {
+    store: new LocalFirst(new ContentStore(client), new RegistryStore(reference, options)),
+    ...opened,
+  };
+}
+
+/** A registry's image that containerd may have, in part or whole. */
+export function openLocalFirst(text: string, options: OpenOptions): ImageStore {
+  return new LocalFirst(new ContentStore(contentClient(options)), openRegistry(text, options).store);
+}
+
+function contentClient({ containerd }: OpenOptions): ContainerdClient {
+  return new ContainerdClient(containerd ?? { address: DEFAULT_ADDRESS, namespace: DEFAULT_NAMESPACE });
 }
 
 /** As skopeo does it: the path ends at the first colon, so that a tag may be a whole image name. */

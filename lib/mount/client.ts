@@ -36,6 +36,8 @@ export interface MountServerOptions {
   readonly access?: RegistryAccess;
   /** How data of those images is fetched ahead. */
   readonly prefetch?: PrefetchPolicy;
+  /** containerd's socket: blobs that its content store has are read from there. */
+  readonly contentAddress?: string;
   /** Seconds without any mount after which the process ends by itself. */
   readonly idleSeconds?: number;
   /** Our own verb and flags, with which the mount server starts us again; absent when somebody else does that. */
@@ -64,6 +66,8 @@ export interface ImageMountRequest {
   readonly bootstrap: string;
   readonly mountpoint: string;
   readonly reference: string;
+  /** containerd's namespace that has the image. */
+  readonly namespace?: string;
 }
 
 export class MountServer implements AsyncDisposable {
@@ -109,9 +113,13 @@ export class MountServer implements AsyncDisposable {
   }
 
   async mount(request: ImageMountRequest): Promise<MountStatus> {
-    const { id, bootstrap, mountpoint, reference } = request;
-    const { driver, access, prefetch } = this.#options;
-    const source = { location: reference, ...access };
+    const { id, bootstrap, mountpoint, reference, namespace } = request;
+    const { driver, access, contentAddress, prefetch } = this.#options;
+    const local =
+      contentAddress === undefined || namespace === undefined
+        ? {}
+        : { localFirst: true, containerd: { address: contentAddress, namespace } };
+    const source = { location: reference, ...access, ...local };
     const ahead = prefetch === undefined ? {} : { prefetch };
     return await this.mountAs({ id, bootstrap, mountpoint, source, driver, ...ahead });
   }

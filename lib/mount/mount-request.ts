@@ -17,6 +17,8 @@ export interface ImageSource extends RegistryAccess {
   /** As `openStore` takes it: a reference, "docker://REF", "oci:DIR". */
   readonly location: string;
   readonly credentials?: { readonly username: string; readonly password: string };
+  /** Of a registry's image: containerd's content store is asked first. */
+  readonly localFirst?: boolean;
 }
 
 /** How data is fetched before anything reads it. */
@@ -104,6 +106,7 @@ function parseSource(value: unknown): ImageSource {
     location: location as string,
     ...parseAccess(value),
     ...login,
+    ...(value.localFirst === true ? { localFirst: true } : {}),
   };
 }
 

@@ -6,7 +6,7 @@
 
 import { BlobDirectory } from "../content/blob-directory.ts";
 import type { Fetcher } from "../content/content.ts";
-import { openStore } from "../image/open.ts";
+import { openLocalFirst, openStore } from "../image/open.ts";
 import type { CredentialSource } from "../registry/credentials.ts";
 import type { ImageSource } from "./mount-request.ts";
 
@@ -26,7 +26,9 @@ export function fetcherOpener(
 ): (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>> {
   return async (source) => {
     if (source.location.startsWith(BLOBS)) return new BlobDirectory(source.location.slice(BLOBS.length));
-    const { store } = await openStore(source.location, { credentials, ...source, retry: READING });
+    const options = { credentials, ...source, retry: READING };
+    if (source.localFirst === true) return openLocalFirst(source.location, options);
+    const { store } = await openStore(source.location, options);
     return store;
   };
 }

@@ -17,6 +17,8 @@ export interface RegistryAccess {
   readonly proxy?: ProxyOptions;
   /** Seconds without a byte after which a read fails. */
   readonly readTimeout?: number;
+  /** Of images that containerd has: how it is reached. */
+  readonly containerd?: { readonly address: string; readonly namespace: string };
 }
 
 /** Seconds. The kernel begins to complain about readers that wait after 120. */
@@ -26,15 +28,21 @@ type Table = Readonly<Record<string, unknown>>;
 
 /** Checks what came from another process. @throws usage */
 export function parseAccess(value: Table): RegistryAccess {
-  const { hostsDirectory, proxy, readTimeout } = value;
+  const { hostsDirectory, proxy, readTimeout, containerd } = value;
   const seconds = typeof readTimeout === "number" && readTimeout > 0 ? { readTimeout } : {};
   return {
     plainHttp: value.plainHttp === true,
     insecure: value.insecure === true,
     ...(typeof hostsDirectory === "string" ? { hostsDirectory } : {}),
+    ...(isTable(containerd) ? { containerd: parseContainerd(containerd) } : {}),
     ...(isTable(proxy) ? { proxy: parseProxy(proxy) } : {}),
     ...seconds,
   };
+}
+
+function parseContainerd({ address, namespace }: Table): { address: string; namespace: string } {
+  if (typeof address === "string" && typeof namespace === "string") return { address, namespace };
+  throw new NydusError("usage", "Cannot use containerd: the request has no address or no namespace");
 }
 
 function parseProxy({ url, ping, asHttp, headers }: Table): ProxyOptions {

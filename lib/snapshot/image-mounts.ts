@@ -88,7 +88,8 @@ export class ImageMounts {
 
   async #ensure(bootstrap: Snapshot, namespace: string | undefined): Promise<string> {
     try {
-      const mountpoint = await this.#mountFirst(bootstrap, await this.#references(bootstrap, namespace));
+      const references = await this.#references(bootstrap, namespace);
+      const mountpoint = await this.#mountFirst(bootstrap, references, namespace);
       this.#failed.delete(bootstrap.id);
       return mountpoint;
     } catch (error) {
@@ -100,12 +101,21 @@ export class ImageMounts {
   }
 
   /** From the first reference that has the image. */
-  async #mountFirst(bootstrap: Snapshot, references: readonly string[]): Promise<string> {
+  async #mountFirst(
+    bootstrap: Snapshot,
+    references: readonly string[],
+    namespace: string | undefined,
+  ): Promise<string> {
     const { directories, metastore } = this.#parts;
     const path = await directories.bootstrap(bootstrap.id);
     const mountpoint = await directories.createMountpoint(bootstrap.id);
     const credentials = this.#credentials.get(bootstrap.id);
-    const request = { id: String(bootstrap.id), bootstrap: path, mountpoint };
+    const request = {
+      id: String(bootstrap.id),
+      bootstrap: path,
+      mountpoint,
+      ...(namespace === undefined ? {} : { namespace }),
+    };
     let failure: unknown;
     for (const reference of references) {
       if (credentials !== undefined) this.#parts.rememberCredentials(reference, credentials);

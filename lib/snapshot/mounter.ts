@@ -13,6 +13,8 @@ export interface SnapshotMountRequest {
   readonly mountpoint: string;
   /** The image reference as containerd knows it: the blobs are in its repository. */
   readonly reference: string;
+  /** containerd's namespace that has the image: its content store may have blobs of it. */
+  readonly namespace?: string;
 }
 
 export interface MountedImage {

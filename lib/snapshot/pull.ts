@@ -13,6 +13,7 @@ import { type Progress, silent } from "../base/progress.ts";
 import { chainIds } from "../containerd/chain-id.ts";
 import type { ContainerdClient } from "../containerd/client.ts";
 import { ContentStore } from "../containerd/content-store.ts";
+import { edgesOf, snapshotEdge } from "../containerd/edges.ts";
 import { ImageRecords } from "../containerd/images.ts";
 import { withLease } from "../containerd/leases.ts";
 import { SnapshotsClient } from "../containerd/snapshots.ts";
@@ -31,6 +32,8 @@ export interface PullRequest {
   readonly client: ContainerdClient;
   readonly snapshotter: string;
   readonly platform?: Platform;
+  /** The image is in this containerd already: it is only unpacked, and stays what it is. */
+  readonly inPlace?: boolean;
   readonly progress?: Progress;
   readonly log?: Logger;
   readonly signal?: AbortSignal;
@@ -51,18 +54,12 @@ export interface PullReport {
   readonly fetchedBytes: number;
 }
 
-/** `gc.ref` labels are edges: containerd's collector keeps what a kept blob's labels name. */
-const GC = {
-  config: "containerd.io/gc.ref.content.config",
-  layer: (index: number): string => `containerd.io/gc.ref.content.l.${index}`,
-  snapshot: (snapshotter: string): string => `containerd.io/gc.ref.snapshot.${snapshotter}`,
-} as const;
-
 export async function pullImage(request: PullRequest): Promise<PullReport> {
-  const { store, reference, client, platform } = request;
+  const { store, reference, client, platform, inPlace = false } = request;
   const signal = signalOf(request);
+  const inside = inPlace ? formatReference(reference) : (reference.digest ?? reference.tag);
   try {
-    const image = await loadImage(store, reference.digest ?? reference.tag, {
+    const image = await loadImage(store, inside, {
       ...(platform === undefined ? {} : { platform }),
       ...signal,
     });
@@ -77,18 +74,19 @@ async function pullUnderLease(
   image: Image,
   client: ContainerdClient,
 ): Promise<PullReport> {
-  const { store, reference, snapshotter, progress = silent, log = quietLogger } = request;
+  const { store, reference, snapshotter, inPlace = false, progress = silent, log = quietLogger } = request;
   const signal = signalOf(request);
   const name = formatReference(reference);
   const content = new ContentStore(client);
-  const source = sourceLabel(reference);
+  const source = inPlace ? {} : sourceLabel(reference);
   const chain = chainIds(image.layers.map(({ diffId }) => diffId));
   const chainId = chain.at(-1) ?? "";
 
   const { manifest, configBytes, manifestBytes, descriptor } = image;
   await content.write(manifest.config, () => streamOf(configBytes), { labels: source, ...signal });
   await content.write(descriptor, () => streamOf(manifestBytes), {
-    labels: { ...source, ...manifestEdges(image) },
+    // Data blobs of a Nydus image are named too, although they are not there.
+    labels: { ...source, ...edgesOf({ kind: "manifest", manifest }) },
     ...signal,
   });
   const layers = await unpackLayers({
@@ -97,9 +95,8 @@ async function pullUnderLease(
     reference: name,
     labels: source,
   });
-  if (chainId !== "")
-    await content.setLabels(manifest.config.digest, { [GC.snapshot(snapshotter)]: chainId });
-  await new ImageRecords(client).put({ name, target: descriptor, labels: {} }, signal);
+  if (chainId !== "") await content.setLabels(manifest.config.digest, snapshotEdge(snapshotter, chainId));
+  if (!inPlace) await new ImageRecords(client).put({ name, target: descriptor, labels: {} }, signal);
   return {
     image: name,
     digest: descriptor.digest,
@@ -113,12 +110,6 @@ async function pullUnderLease(
   };
 }
 
-/** Data blobs of a Nydus image are named too, although they are not there: the collector does not mind. */
-function manifestEdges({ manifest }: Image): Record<string, string> {
-  const layers = manifest.layers.map(({ digest }, i): [string, string] => [GC.layer(i), digest]);
-  return { [GC.config]: manifest.config.digest, ...Object.fromEntries(layers) };
-}
-
 /** Where a blob came from, so that it can be pushed back without a transfer. The key has no room for a port. */
 function sourceLabel({ registry, repository }: Reference): Record<string, string> {
   return { [`containerd.io/distribution.source.${registry.replace(/:\d+$/, "")}`]: repository };
@@ -130,5 +121,5 @@ function signalOf({ signal }: Pick<PullRequest, "signal">): { readonly signal?: 
 
 /** The name that containerd will know the image by. @throws usage */
 export function pullReference(text: string): Reference {
-  return parseReference(text.replace(/^docker:\/\//, ""));
+  return parseReference(text.replace(/^(?:docker:\/\/|containerd:)/, ""));
 }

@@ -13,6 +13,8 @@ export interface LayoutOptions {
   /** One a layer; the last one stands for the rest. */
   readonly compression?: readonly LayerCompression[];
   readonly tag?: string;
+  /** Default: this machine's. */
+  readonly architecture?: string;
   /** The config's `config` member: Cmd, Env, Entrypoint. */
   readonly config?: Readonly<Record<string, unknown>>;
 }
@@ -98,7 +100,7 @@ export async function writeLayout(
   }
   const image = {
     created: "2024-05-01T00:00:00Z",
-    architecture: process.arch === "arm64" ? "arm64" : "amd64",
+    architecture: options.architecture ?? (process.arch === "arm64" ? "arm64" : "amd64"),
     os: "linux",
     config,
     rootfs: { type: "layers", diff_ids: layers.map((layer) => `sha256:${hexOf(tarBytes(layer))}`) },

@@ -1,0 +1,24 @@
+/**
+ * What a document in containerd's content store refers to, as labels: `gc.ref` labels are edges, and the garbage
+ * collector keeps what a kept blob's labels name. A name that is not there does no harm.
+ *
+ * @module
+ */
+import type { Document } from "../oci/manifest.ts";
+
+const PREFIX = "containerd.io/gc.ref.";
+
+/** On a config: the snapshot that its image is unpacked to. */
+export function snapshotEdge(snapshotter: string, chainId: string): Record<string, string> {
+  return { [`${PREFIX}snapshot.${snapshotter}`]: chainId };
+}
+
+export function edgesOf(document: Document): Record<string, string> {
+  if (document.kind === "index") return numbered("m", document.index.manifests);
+  const { config, layers } = document.manifest;
+  return { [`${PREFIX}content.config`]: config.digest, ...numbered("l", layers) };
+}
+
+function numbered(kind: string, targets: readonly { readonly digest: string }[]): Record<string, string> {
+  return Object.fromEntries(targets.map(({ digest }, i) => [`${PREFIX}content.${kind}.${i}`, digest]));
+}

@@ -1,0 +1,104 @@
+/**
+ * An image that containerd knows: what its content store has is read from there, and what it never fetched (data of lazy
+ * images, layers that were given up after unpacking) from the image's own registry.
+ *
+ * @module
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import type { ContentStore } from "../containerd/content-store.ts";
+import type { Fetcher, FetchOptions, ImageStore } from "../content/content.ts";
+import type { Descriptor } from "../oci/descriptor.ts";
+
+/** Milliseconds for which a blob that was not there is not looked for again: reads are many and small. */
+const ABSENT_FOR = 60_000;
+/** containerd is being started again: an image that no registry has waits for it. */
+const ATTEMPTS = 60;
+const PAUSE_MS = 500;
+/** Blobs of one image. */
+const MAX_ABSENT = 1024;
+
+export class LocalFirst implements ImageStore {
+  readonly name: string;
+  readonly #local: ContentStore;
+  readonly #remote: Fetcher & Partial<AsyncDisposable>;
+  /** By digest: when to look again, by `performance.now()`. */
+  readonly #absent = new Map<string, number>();
+
+  constructor(local: ContentStore, remote: Fetcher & Partial<AsyncDisposable>) {
+    this.name = local.name;
+    this.#local = local;
+    this.#remote = remote;
+  }
+
+  async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const { digest } = descriptor;
+    // What was wrong here is right elsewhere, or nowhere.
+    const skip = options.damaged === true || performance.now() < (this.#absent.get(digest) ?? 0);
+    if (skip) return await this.#remote.fetch(descriptor, options);
+    for (let attempt = 1; ; attempt++) {
+      options.signal?.throwIfAborted();
+      try {
+        return await this.#local.fetch(descriptor, options);
+      } catch (error) {
+        const away = isCode(error, "unavailable");
+        if (!isCode(error, "not_found") && !away) throw error;
+        if (!away) this.#markAbsent(digest);
+        const found = await this.#fetchElsewhere(descriptor, options, error);
+        if (found instanceof ReadableStream) return found;
+        if (!away || attempt === ATTEMPTS) throw found;
+        await sleep(PAUSE_MS);
+      }
+    }
+  }
+
+  /** A registry that knows nothing of the image says less than the store that should have had it. */
+  async #fetchElsewhere(
+    descriptor: Descriptor,
+    options: FetchOptions,
+    local: NydusError,
+  ): Promise<ReadableStream<Uint8Array> | NydusError> {
+    try {
+      return await this.#remote.fetch(descriptor, options);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      const known = toNydusError(error, `read "${descriptor.digest}"`);
+      if (local.code === "unavailable") return local;
+      if (known.code !== "not_found") throw known;
+      return new NydusError("not_found", `${local.message}, and not in the image's registry`, {
+        cause: error,
+      });
+    }
+  }
+
+  #markAbsent(digest: string): void {
+    const [oldest] = this.#absent.keys();
+    if (this.#absent.size >= MAX_ABSENT && oldest !== undefined) this.#absent.delete(oldest);
+    this.#absent.set(digest, performance.now() + ABSENT_FOR);
+  }
+
+  has(descriptor: Descriptor, options: { signal?: AbortSignal } = {}): Promise<boolean> {
+    return this.#local.has(descriptor, options);
+  }
+
+  push(
+    descriptor: Descriptor,
+    body: ReadableStream<Uint8Array>,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<void> {
+    return this.#local.push(descriptor, body, options);
+  }
+
+  resolve(reference?: string, options: { signal?: AbortSignal } = {}): Promise<Descriptor> {
+    return this.#local.resolve(reference, options);
+  }
+
+  tag(descriptor: Descriptor, reference?: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+    return this.#local.tag(descriptor, reference, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#local[Symbol.asyncDispose]();
+    await this.#remote[Symbol.asyncDispose]?.();
+  }
+}
