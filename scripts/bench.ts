@@ -231,7 +231,7 @@ async function main(): Promise<void> {
   const table = new Table();
   try {
     await using registry = await startDockerRegistry(join(directory, "registry"));
-    await using counted = startCountingProxy(registry.host);
+    await using counted = await startCountingProxy(registry.host);
     await run("skopeo", [
       "copy",
       "--dest-tls-verify=false",

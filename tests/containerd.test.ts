@@ -85,7 +85,7 @@ describe("an image that was not downloaded", () => {
     ]);
     await place.tool(["convert", `${registry.host}/app:1`, `${registry.host}/app:1-nydus`]);
 
-    proxy = startCountingProxy(registry.host);
+    proxy = await startCountingProxy(registry.host);
     plain = `${proxy.host}/app:1`;
     lazy = `${proxy.host}/app:1-nydus`;
     containerd = await startContainerd({

@@ -47,7 +47,7 @@ describe("containerd's CRI plugin", () => {
     const flags = ["--insecure-policy", "copy", "--dest-tls-verify=false"];
     await run("skopeo", [...flags, `oci:${place.path("pause")}:t`, `docker://${registry.host}/pause:1`]);
     await place.tool(["convert", `oci:${place.path("app")}:t`, `${registry.host}/app:1`]);
-    proxy = startCountingProxy(registry.host);
+    proxy = await startCountingProxy(registry.host);
     snapshotter = place.start("snapshotter", [
       ...["snapshotter", "serve", "--root", root(), "--address", place.path("s.sock")],
       ...["--containerd-address", place.path("c/c.sock"), "--run-dir", place.path("run")],

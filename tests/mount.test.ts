@@ -138,7 +138,7 @@ describe("mount", () => {
   test("mount reads everything a second time without any request", async () => {
     const registry = await startEmbeddedRegistry(place);
     await place.tool(["convert", `oci:${place.path("source")}:t`, `${registry.host}/i:n`]);
-    await using proxy = startCountingProxy(registry.host);
+    await using proxy = await startCountingProxy(registry.host);
     const cache = place.path("twice");
     const first = await place.mount(`${proxy.host}/i:n`, { cache });
     expect(await checkTree(place.path("tree.jsonl"), first)).toMatch(NO_DIFFERENCES);
@@ -165,7 +165,7 @@ describe("mount", () => {
       `oci:${place.path("source")}:t`,
       `${registry.host}/i:n`,
     ]);
-    await using proxy = startCountingProxy(registry.host);
+    await using proxy = await startCountingProxy(registry.host);
     const mountpoint = await place.mount(`${proxy.host}/i:n`, { cache: place.path("one") });
     proxy.reset();
     const { stdout } = await run("sha256sum", [`${mountpoint}/data/noise-4096`]);

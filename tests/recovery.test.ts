@@ -70,7 +70,7 @@ describe("a killed snapshotter", () => {
     const registry = await startEmbeddedRegistry(place);
     await writeLayout(place.path("source"), [await tarOfMachine(await shellFiles())]);
     await place.tool(["convert", `oci:${place.path("source")}:t`, `${registry.host}/app:1`]);
-    proxy = startCountingProxy(registry.host);
+    proxy = await startCountingProxy(registry.host);
     image = `${proxy.host}/app:1`;
     containerd = await startContainerd({
       directory: place.path("c"),

@@ -24,7 +24,7 @@ beforeAll(async () => {
   const files = Array.from({ length: 9 }, (_, i) => [`f/0${i}`, fileNode(random.noise(2_000_000))] as const);
   await writeLayout(place.path("source"), [tarOf(files.map(([path, entry]) => ({ path, ...entry })))]);
   const registry = await startEmbeddedRegistry(place);
-  proxy = startCountingProxy(registry.host);
+  proxy = await startCountingProxy(registry.host);
   image = `${proxy.host}/traced/image:n`;
   await place.tool(["convert", "--chunk-size", "64K", `oci:${place.path("source")}:t`, image]);
 });
