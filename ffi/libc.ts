@@ -164,7 +164,7 @@ export function dropPages(fd: number, offset: number, length: number): number {
   return -libc.posix_fadvise(fd, offset, length, POSIX_FADV_DONTNEED);
 }
 
-const F = { SETFD: 2, SETSIG: 10, SETLEASE: 1024 } as const;
+const F = { SETFD: 2, GETFL: 3, SETFL: 4, SETSIG: 10, SETLEASE: 1024 } as const;
 const FD_CLOEXEC = 1;
 
 /** Whether a program that this process becomes, or starts, gets the descriptor. */
@@ -190,6 +190,18 @@ export function isOpenElsewhere(fd: number): boolean | undefined {
   if (result < 0) return result === -ERRNO.EAGAIN ? true : undefined;
   checked(libc.fcntl(fd, F.SETLEASE, F_UNLCK));
   return false;
+}
+
+/**
+ * Reads of the open file description go around the page cache from now on, or through it again. Direct ones must be
+ * aligned to blocks, in the file and in memory.
+ *
+ * @returns whether it is so; some file systems have no direct reads
+ */
+export function setDirect(fd: number, on: boolean): boolean {
+  const flags = checked(libc.fcntl(fd, F.GETFL, 0));
+  if (flags < 0) return false;
+  return checked(libc.fcntl(fd, F.SETFL, on ? flags | O.DIRECT : flags & ~O.DIRECT)) === 0;
 }
 
 function syscall(number: number, ...args: (number | Uint8Array)[]): number {

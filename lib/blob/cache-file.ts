@@ -12,6 +12,7 @@ import { alignUp } from "../base/math.ts";
 import { type ChunkMap, chunkAt, chunkDigest } from "../rafs/chunk-map.ts";
 import { type CacheView, GROUP, lastGroup, touch } from "./cache-view.ts";
 import { type ChunkState, type Claim, ClaimTable, type OpenedClaims } from "./claims.ts";
+import { DirectReads } from "./direct-reads.ts";
 import { Holds } from "./holds.ts";
 import { lockedFile } from "./locked-file.ts";
 import { BLOCK, clearReady, isReady, type ReadyMap, readyMap, setReady } from "./ready-map.ts";
@@ -46,6 +47,7 @@ export class CacheFile implements Disposable {
   /** Known chunks by the group that they start in, ascending; made when first needed. */
   #groups: Map<number, Claim[]> | undefined;
   readonly #holds = new Holds();
+  readonly #direct: DirectReads;
   #pins = 0;
   #closed = false;
 
@@ -60,6 +62,7 @@ export class CacheFile implements Disposable {
     this.#temporary = temporary;
     this.path = join(directory, "data");
     this.fd = fd;
+    this.#direct = new DirectReads(fd);
     this.#table = opened.table;
     this.clean = opened.clean;
     this.clock = clock;
@@ -129,6 +132,11 @@ export class CacheFile implements Disposable {
 
   get capacity(): number {
     return (this.#blocks.length - 1) * 32 * BLOCK;
+  }
+
+  /** Call before using the descriptor in this thread; see `DirectReads`. */
+  buffered(): void {
+    this.#direct.suspend();
   }
 
   /** Bytes on disk. */
@@ -272,6 +280,7 @@ export class CacheFile implements Disposable {
 
   [Symbol.dispose](): void {
     this.#closed = true;
+    this.#direct[Symbol.dispose]();
     this.#table[Symbol.dispose]();
     closeSync(this.fd);
     if (this.#temporary) rmSync(this.#directory, { recursive: true, force: true });

@@ -64,7 +64,7 @@ export class CachedBlob implements Disposable {
     return { offset: uncompressedOffset[chunk] ?? 0, length: uncompressedLength[chunk] ?? 0 };
   }
 
-  /** Descriptor of the data file, for readers in this process. */
+  /** Descriptor of the data file, for serving threads: reads of whole blocks into memory aligned to them. */
   get fd(): number {
     return this.file.fd;
   }
@@ -110,6 +110,7 @@ export class CachedBlob implements Disposable {
     const data = Buffer.allocUnsafe(length);
     // What was put together of pieces has no digest of its own: it is fetched again.
     const known = !isPieced(this.map, chunk);
+    this.file.buffered();
     const count = known ? readSync(this.fd, data, 0, length, offset) : 0;
     if (count === length && sameBytes(hasher.digest(data), chunkDigest(this.map, chunk))) {
       this.file.mark([offset], "checked");
@@ -117,6 +118,17 @@ export class CachedBlob implements Disposable {
     }
     this.file.drop([offset]);
     return false;
+  }
+
+  /** What the file has of the range. Precondition: all of it is ready, and held. */
+  read(offset: number, into: Uint8Array): void {
+    this.file.buffered();
+    for (let done = 0; done < into.byteLength; ) {
+      const count = readSync(this.fd, into, done, into.byteLength - done, offset + done);
+      if (count === 0)
+        throw new NydusError("internal", `Cannot read "${this.path}": it is shorter than its blob`);
+      done += count;
+    }
   }
 
   /**
@@ -143,6 +155,7 @@ export class CachedBlob implements Disposable {
         "no_space",
         `Cannot store chunks in "${this.path}": the cache is full of what is in use`,
       );
+    this.file.buffered();
     try {
       for (const group of contiguous(news, this.map))
         writeFully(this.fd, padded(group), this.#place(group[0]?.chunk ?? 0).offset);

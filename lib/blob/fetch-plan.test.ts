@@ -20,3 +20,13 @@ test("planRuns() splits what is larger than one request", async () => {
   const runs = planRuns(map, [0, 1, 2, 3, 4], { ahead: 0, most: 2 * 4096, wanted: always });
   expect(runs).toEqual([[0, 1], [2, 3], [4]]);
 });
+
+test("planRuns() reads far ahead in several requests beside each other", async () => {
+  const { map } = await sampleBlob({ chunks: 12, size: 4096, compressor: "none" });
+  const plan = { ahead: 7 * 4096, most: 1 << 20, piece: 3 * 4096, wanted: always };
+  expect(planRuns(map, [1], plan)).toEqual([
+    [1, 2, 3],
+    [4, 5, 6],
+    [7, 8],
+  ]);
+});

@@ -17,6 +17,8 @@ export interface PlanOptions {
   readonly ahead: number;
   /** Largest request, in stored bytes (a single larger chunk still goes as one). */
   readonly most: number;
+  /** Reading ahead fills the last request up to so many stored bytes; the rest goes into further ones beside it. */
+  readonly piece?: number;
   /** Whether a chunk may be read ahead: not in the cache, not on its way. */
   readonly wanted: (chunk: number) => boolean;
 }
@@ -58,8 +60,7 @@ export function planRuns(map: ChunkMap, needed: readonly number[], options: Plan
     if (run !== undefined && last !== undefined && fits && follows(map, chunk, last)) run.push(chunk);
     else runs.push([chunk]);
   }
-  const run = runs.at(-1);
-  if (run !== undefined) extend(map, run, options);
+  extend(map, runs, options);
   return runs;
 }
 
@@ -69,14 +70,19 @@ export function storedOrder(map: ChunkMap): number[] {
   return chunks.sort((a, b) => (map.compressedOffset[a] ?? 0) - (map.compressedOffset[b] ?? 0));
 }
 
-function extend(map: ChunkMap, run: number[], options: PlanOptions): void {
-  const first = map.compressedOffset[run[0] ?? 0] ?? 0;
+function extend(map: ChunkMap, runs: number[][], { ahead, most, piece = most, wanted }: PlanOptions): void {
+  let run = runs.at(-1);
+  if (run === undefined) return;
   const needed = end(map, run.at(-1) ?? 0);
   for (let chunk = (run.at(-1) ?? 0) + 1; chunk < map.count; chunk++) {
     const stop = end(map, chunk);
-    if (!follows(map, chunk, chunk - 1) || stop - needed > options.ahead || stop - first > options.most)
-      return;
-    if (!options.wanted(chunk)) return;
+    if (!follows(map, chunk, chunk - 1) || stop - needed > ahead || !wanted(chunk)) return;
+    if (stop - (map.compressedOffset[run[0] ?? 0] ?? 0) > piece) {
+      // Chunks of one unit share its bytes.
+      if (unitOf(map, chunk) !== NO_UNIT) return;
+      run = [];
+      runs.push(run);
+    }
     run.push(chunk);
   }
 }

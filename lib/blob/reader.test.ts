@@ -13,7 +13,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { chunkHasher } from "../base/digest.ts";
-import { corrupt } from "../base/error.ts";
+import { corrupt, NydusError } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
 import { quietLogger } from "../base/log.ts";
 import type { Fetcher } from "../content/content.ts";
@@ -150,6 +150,23 @@ test("BlobReader.read() fails everybody when the download of the whole fails", a
   expect(results.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "rejected"]);
   fetcher.damage = (bytes) => bytes;
   expect((await read(reader, 8192, 100)).equals(sample.content.subarray(8192, 8292))).toBe(true);
+});
+
+test("BlobReader.read() asks again when the request of an earlier reader, which it joined, is given up", async () => {
+  const sample = await sampleBlob({ chunks: 2, size: 8192 });
+  const fetcher = fetcherOf(sample.stored);
+  const first = Promise.withResolvers<never>();
+  const failing: Fetcher = {
+    fetch: (...asked) => (asks++ === 0 ? first.promise : fetcher.fetch(...asked)),
+  };
+  let asks = 0;
+  using cache = new BlobCache(directory);
+  using reader = await open(sample, failing, cache);
+  const early = read(reader, 0, 8192);
+  const late = read(reader, 0, 8192);
+  first.reject(new NydusError("unavailable", "Cannot read: nothing came for 60 s"));
+  await expect(early).rejects.toMatchObject({ code: "unavailable" });
+  expect((await late).equals(sample.content.subarray(0, 8192))).toBe(true);
 });
 
 test("BlobReader.read() gives up when nothing comes, and only then", async () => {

@@ -5,9 +5,8 @@
  *
  * @module
  */
-import { readSync } from "node:fs";
 import { type ChunkHasher, digestFromHex, sameBytes } from "../base/digest.ts";
-import { corrupt, NydusError, toNydusError } from "../base/error.ts";
+import { corrupt, isCode, type NydusError, toNydusError } from "../base/error.ts";
 import { ExactReader } from "../base/exact-reader.ts";
 import type { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
@@ -17,12 +16,13 @@ import { chunkAt, chunkDigest, isPieced } from "../rafs/chunk-map.ts";
 import type { CachedBlob, FetchedChunk } from "./cached-blob.ts";
 import { ChunkDecoder } from "./chunk-decoder.ts";
 import { planRuns, type Run, storedOrder } from "./fetch-plan.ts";
+import { SourceCost, Streams } from "./read-ahead.ts";
 import { unlessSilent } from "./silence.ts";
 import { StoredRanges } from "./stored-ranges.ts";
 
-/** What a cold start costs is round trips: design.md 1 has the measurement. */
-const READ_AHEAD = 1 << 20;
 const LARGEST_REQUEST = 4 << 20;
+/** What is read ahead comes in requests of this size, several at once. */
+const PIECE = 2 << 20;
 /** A chunk that fails its digest is asked for again, alone, this often before readers get an error. */
 const EXTRA_ATTEMPTS = 2;
 /** Downloads of a whole blob that may pass before a chunk of it is given up: one under way, and one from the start. */
@@ -38,6 +38,8 @@ export interface BlobReaderOptions {
   readonly signal: AbortSignal;
   /** Milliseconds without a byte from the source after which a read fails, also one that waits for its turn. */
   readonly silence?: number;
+  /** What requests to the source cost; shared by the blobs of one source. */
+  readonly cost?: SourceCost;
   /** Told of chunks when they are asked for, because somebody waits for them or ahead of that. */
   readonly onAsked?: (chunks: Run) => void;
 }
@@ -65,6 +67,8 @@ export class BlobReader {
   readonly #pending = new Map<number, Pending>();
   /** Requests under way for readers, in contrast to prefetching. */
   readonly #demanded = new Set<Promise<void>>();
+  readonly #streams = new Streams();
+  readonly #cost: SourceCost;
   /** The download of all that is missing, from a source that has no parts. */
   #whole: Promise<void> | undefined;
   /** When the source last gave something: performance.now(). */
@@ -72,6 +76,7 @@ export class BlobReader {
 
   constructor(options: BlobReaderOptions) {
     this.#options = options;
+    this.#cost = options.cost ?? new SourceCost();
   }
 
   get blob(): CachedBlob {
@@ -86,7 +91,7 @@ export class BlobReader {
     const arrivals = await (silence === undefined
       ? arriving
       : unlessSilent(arriving, { limit: silence, heardAt: () => this.#heardAt, what: this.#name }));
-    readFully(this.blob.fd, into, offset);
+    this.blob.read(offset, into);
     for (const [chunk, data] of arrivals) {
       if (data !== undefined) overlay(into, offset, data, this.blob.map.uncompressedOffset[chunk] ?? 0);
     }
@@ -112,21 +117,27 @@ export class BlobReader {
 
   /** Makes sure that everything in [offset, offset + length) can be read, and returns what did not fit the cache. */
   async #arrive(offset: number, length: number): Promise<[number, Uint8Array | undefined][]> {
+    for (;;) {
+      const chunks = this.#chunksIn(offset, length).filter((chunk) => !this.blob.has(chunk));
+      const joins = chunks.some((chunk) => this.#pending.has(chunk));
+      try {
+        return await Promise.all(this.#await(chunks));
+      } catch (error) {
+        // A request that others had waited for until it was given up says nothing about one of our own.
+        if (!joins || !isCode(error, "unavailable")) throw error;
+      }
+    }
+  }
+
+  #await(chunks: readonly number[]): Promise<[number, Uint8Array | undefined]>[] {
     const { blob, hasher } = this.#options;
-    const needed: number[] = [];
-    const waits: Promise<[number, Uint8Array | undefined]>[] = [];
-    const chunks = this.#chunksIn(offset, length).filter((chunk) => !blob.has(chunk));
-    for (const chunk of chunks) {
-      if (!this.#pending.has(chunk) && !blob.recheck(chunk, hasher)) needed.push(chunk);
-    }
-    this.#start(needed);
-    for (const chunk of chunks) {
+    this.#start(chunks.filter((chunk) => !this.#pending.has(chunk) && !blob.recheck(chunk, hasher)));
+    return chunks.flatMap((chunk) => {
       const pending = this.#pending.get(chunk);
-      if (pending === undefined) continue;
+      if (pending === undefined) return [];
       pending.wanted = true;
-      waits.push(pending.promise.then((data) => [chunk, data]));
-    }
-    return await Promise.all(waits);
+      return [pending.promise.then((data): [number, Uint8Array | undefined] => [chunk, data])];
+    });
   }
 
   #chunksIn(offset: number, length: number): number[] {
@@ -141,9 +152,14 @@ export class BlobReader {
   }
 
   #start(needed: readonly number[]): void {
-    if (needed.length === 0) return;
-    const plan = { ahead: READ_AHEAD, most: LARGEST_REQUEST, wanted: this.#absent };
-    for (const run of planRuns(this.blob.map, needed, plan)) {
+    const [first] = needed;
+    if (first === undefined) return;
+    const factor = this.#streams.factor(first);
+    const ahead = this.#cost.ahead * factor;
+    const plan = { ahead, most: LARGEST_REQUEST, piece: PIECE, wanted: this.#absent };
+    const runs = planRuns(this.blob.map, needed, plan);
+    this.#streams.reached((runs.at(-1)?.at(-1) ?? 0) + 1, factor);
+    for (const run of runs) {
       const asked = this.#ask(run);
       this.#demanded.add(asked);
       void asked.finally(() => this.#demanded.delete(asked));
@@ -229,6 +245,8 @@ export class BlobReader {
     const { map } = this.blob;
     const ranges = new StoredRanges(stream, map.compressedOffset[chunks[0] ?? 0] ?? 0);
     const decoder = new ChunkDecoder(map);
+    const before = this.counters.storedBytes;
+    const started = performance.now();
     let batch: FetchedChunk[] = [];
     const flush = (): void => {
       this.#deliver(batch);
@@ -250,6 +268,7 @@ export class BlobReader {
         if (data !== undefined) batch.push({ chunk, data });
       }
       flush();
+      this.#cost.moved(this.counters.storedBytes - before, performance.now() - started);
     } catch (error) {
       flush();
       this.#failAll(chunks, this.#failure(error));
@@ -301,7 +320,10 @@ export class BlobReader {
       digest: digestFromHex(map.blobId),
       size: map.compressedSize,
     };
-    return new ExactReader(await fetcher.fetch(descriptor, { ...how, range: { start, end }, signal }));
+    const asked = performance.now();
+    const body = await fetcher.fetch(descriptor, { ...how, range: { start, end }, signal });
+    this.#cost.answered(performance.now() - asked);
+    return new ExactReader(body);
   }
 
   /** Damaged in transit is not damaged at the source: ask again before giving up. */
@@ -328,15 +350,6 @@ export class BlobReader {
     if (isPieced(blob.map, chunk) || sameBytes(hasher.digest(data), chunkDigest(blob.map, chunk)))
       return data;
     throw corrupt(`Cannot use chunk ${chunk} of blob "${blob.map.blobId}": it does not match its digest`);
-  }
-}
-
-function readFully(fd: number, into: Uint8Array, offset: number): void {
-  for (let done = 0; done < into.byteLength; ) {
-    const count = readSync(fd, into, done, into.byteLength - done, offset + done);
-    if (count === 0)
-      throw new NydusError("internal", "Cannot read the cache file: it is shorter than its blob");
-    done += count;
   }
 }
 

@@ -18,16 +18,28 @@ import {
   STATFS_OUT,
 } from "../../ffi/fuse.ts";
 import { addressOf, ERRNO, preadAt, readAt, writeAt } from "../../ffi/libc.ts";
+import { alignUp } from "../base/math.ts";
+
+/** Of devices and pages, in bytes. */
+const BLOCK = 4096;
 
 /** Kernel's default is 12 background requests (read-ahead); more keeps both workers and the network busy. */
 const MAX_BACKGROUND = 64;
 
+/** Data behind the header starts on a block, as direct reads want it. */
+function replyBuffer(): Uint8Array {
+  const room = new Uint8Array(OUT.SIZE + MAX_READ + BLOCK);
+  const start = addressOf(room) + OUT.SIZE;
+  const skipped = alignUp(start, BLOCK) - start;
+  return room.subarray(skipped, skipped + OUT.SIZE + MAX_READ);
+}
+
 export class FuseChannel {
   readonly fd: number;
   readonly request = new Uint8Array(REQUEST_BUFFER);
-  readonly reply = new Uint8Array(OUT.SIZE + MAX_READ);
+  readonly reply = replyBuffer();
   readonly #in = new DataView(this.request.buffer);
-  readonly #out = new DataView(this.reply.buffer);
+  readonly #out = new DataView(this.reply.buffer, this.reply.byteOffset);
   readonly #requestAddress = addressOf(this.request);
   readonly #replyAddress = addressOf(this.reply);
 
@@ -101,9 +113,9 @@ export class FuseChannel {
     this.reply.set(bytes, OUT.SIZE + offset);
   }
 
-  /** Reads file data into the reply. @returns bytes read, or -errno */
+  /** Reads file data into the reply: whole blocks, for direct reads. @returns bytes read, or -errno */
   pread(fd: number, at: number, count: number, offset: number): number {
-    return preadAt(fd, this.#replyAddress + OUT.SIZE + at, count, offset);
+    return Math.min(count, preadAt(fd, this.#replyAddress + OUT.SIZE + at, alignUp(count, BLOCK), offset));
   }
 
   send(size: number): void {

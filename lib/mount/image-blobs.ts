@@ -11,7 +11,9 @@ import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import type { BlobCache } from "../blob/cache.ts";
 import type { CachedBlob } from "../blob/cached-blob.ts";
+import { chunksInMargins } from "../blob/margin.ts";
 import { type PrefetchShape, prefetch, SCATTERED, STREAM } from "../blob/prefetcher.ts";
+import { SourceCost } from "../blob/read-ahead.ts";
 import { BlobReader } from "../blob/reader.ts";
 import { type ReadyMap, readyMap } from "../blob/ready-map.ts";
 import { type Trace, type TracedChunk, tracedChunks } from "../blob/trace.ts";
@@ -66,13 +68,14 @@ export class ImageBlobs implements Disposable {
     const stop = new AbortController();
     const limiter = new Limiter(CONCURRENT_REQUESTS);
     const recorder = new TraceRecorder(options.maps);
+    const cost = new SourceCost();
     const served: ServedBlob[] = [];
     try {
       for (const [blob, map] of options.maps.entries()) {
         const hasher = await chunkHasher(map.digester);
         const onAsked = (chunks: readonly number[]): void => recorder.asked(blob, chunks);
         const touched = recorder.touched[blob] ?? readyMap(0);
-        const serving = { hasher, limiter, signal: stop.signal, onAsked };
+        const serving = { hasher, limiter, signal: stop.signal, onAsked, cost };
         served.push(serve(options, options.deviceNumber(blob), map, serving, touched));
       }
     } catch (error) {
@@ -122,15 +125,28 @@ export class ImageBlobs implements Disposable {
     return this.#stopAhead.signal;
   }
 
+  /** Fetches what the kernel may read the next time beside what it read this time. Never rejects. */
+  async fillMargins(): Promise<void> {
+    const { touched } = this.#recorder;
+    await Promise.all(
+      this.blobs.map(({ reader, cached: { map } }, blob) =>
+        reader.prefetch(chunksInMargins(map, touched[blob] ?? readyMap(0)), SCATTERED.most),
+      ),
+    );
+  }
+
   /**
-   * Waits a little for what is on its way. It was asked for because somebody read it, or is about to: thrown away, it
-   * would cost the next container on this image a request.
+   * Waits a little for what is on its way, or to be asked for. It is there because somebody read it, or is about to:
+   * thrown away, it would cost the next container on this image a request.
    */
-  async settle(): Promise<void> {
+  async settle(work: Promise<void> = Promise.resolve()): Promise<void> {
     this.#stopAhead.abort();
     const patience = new AbortController();
     const late = setTimeout(SETTLE_MS, undefined, { signal: patience.signal }).catch(() => {});
-    await Promise.race([late, Promise.all(this.blobs.map(({ reader }) => reader.settled()))]);
+    await Promise.race([
+      late,
+      work.then(() => Promise.all(this.blobs.map(({ reader }) => reader.settled()))),
+    ]);
     patience.abort();
   }
 
@@ -147,6 +163,7 @@ interface Serving {
   readonly limiter: Limiter;
   readonly signal: AbortSignal;
   readonly onAsked: (chunks: readonly number[]) => void;
+  readonly cost: SourceCost;
 }
 
 function serve(

@@ -303,7 +303,8 @@ export class ImageMounts implements AsyncDisposable {
   async #umount(mounted: MountedImage, detach: boolean): Promise<void> {
     if (mounted.request.writable !== undefined) unmount(mounted.request.mountpoint, { detach });
     await this.#umountImage(mounted, detach);
-    await mounted.blobs.settle();
+    const learning = this.#traces.isLearning(mounted.request.id);
+    await mounted.blobs.settle(learning ? mounted.blobs.fillMargins() : undefined);
     await this.#traces.end(mounted.request.id);
     mounted.blobs[Symbol.dispose]();
     await mounted.fetcher[Symbol.asyncDispose]?.();

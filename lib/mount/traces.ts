@@ -52,7 +52,10 @@ export class Traces {
     if (mount.record !== undefined) this.#records.set(id, mount);
     const known = this.#known(mount);
     if (known === undefined) {
-      const timer = setTimeout(() => void this.#learn(id), RECORD_MS);
+      const timer = setTimeout(() => {
+        void this.#learn(id);
+        void blobs.fillMargins();
+      }, RECORD_MS);
       timer.unref();
       this.#recording.set(id, { mount, timer });
     }
@@ -70,6 +73,11 @@ export class Traces {
       if (!blobs.wanted.aborted) this.#log.info(message, { mount: id });
       return undefined;
     }
+  }
+
+  /** Whether this is the image's first run here, and its start is not over yet. */
+  isLearning(id: string): boolean {
+    return this.#recording.has(id);
   }
 
   /** Before the mount's blobs are let go. Waits a little for a list that is on its way to the registry. */
