@@ -50,6 +50,14 @@ export const convert: Command = {
       type: "boolean",
       help: "leave the data in the original gzip layers; only an index and a bootstrap are added",
     },
+    "merge-platform": {
+      type: "boolean",
+      help: "TARGET becomes an index: the source's images, and the converted one beside them",
+    },
+    "with-referrer": {
+      type: "boolean",
+      help: "the converted image refers to the source, in the same repository (see pull --referrers)",
+    },
     reverse: { type: "boolean", help: "from a Nydus image back to an ordinary one" },
     platform: {
       type: "string",
@@ -100,6 +108,10 @@ export const convert: Command = {
       "nydus-tool convert --chunk-dict registry.example/app:1-nydus registry.example/app:2 registry.example/app:2-nydus",
       "store only what is new since version 1",
     ],
+    [
+      "nydus-tool convert --merge-platform registry.example/app:1 registry.example/app:1",
+      "one name for those with and without Nydus",
+    ],
     ["nydus-tool convert --reverse registry.example/app:nydus oci:./app:1", "an ordinary image again"],
     ["nydus-tool convert --compressor lz4_block dir:/srv/rootfs oci:./out:app", "a root file system on disk"],
   ],
@@ -135,6 +147,8 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
     fsVersion: args.choice("fs-version", FS_VERSIONS, "6") === "5" ? 5 : 6,
     chunkDicts: args.strings("chunk-dict"),
     reference: args.boolean("oci-ref"),
+    mergePlatform: args.boolean("merge-platform"),
+    withReferrer: args.boolean("with-referrer"),
     family: args.boolean("docker-v2-format") ? "docker" : "oci",
     ...registryAccess(args),
     progress: context.progress(),
@@ -190,6 +204,8 @@ const FORMAT_FLAGS = [
   "prefetch-patterns",
   "prefetch-files",
   "concurrency",
+  "merge-platform",
+  "with-referrer",
 ] as const;
 
 function reverseRequest(args: Arguments, context: Context): ReverseRequest {

@@ -71,6 +71,10 @@ export const mount: Command = {
       help: "for a bootstrap file: the repository of its blobs",
     },
     platform: { type: "string", value: "OS/ARCH", help: "which image of an index" },
+    referrers: {
+      type: "boolean",
+      help: "in the place of an ordinary image, a Nydus image that refers to it (whoever can push there can put one)",
+    },
     status: { type: "string", value: "ADDRESS", help: "serve status and metrics: host:port or unix:PATH" },
     "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
     ...SOURCE_FLAGS,
@@ -139,7 +143,15 @@ async function requestOf(args: Arguments, cacheDirectory: string, context: Conte
   const platform = args.string("platform");
   const adopt: Adopt = (store, found) =>
     adoptImage(store, found, { directory: cacheDirectory, progress: context.progress(), signal });
-  const options = { source, cacheDirectory, adopt, signal, ...(platform === undefined ? {} : { platform }) };
+  const referrers = args.boolean("referrers");
+  const options = {
+    source,
+    cacheDirectory,
+    adopt,
+    referrers,
+    signal,
+    ...(platform === undefined ? {} : { platform }),
+  };
   return { ...common, ...(await fetchBootstrap(options)), source };
 }
 

@@ -29,6 +29,10 @@ export const pull: Command = {
     ...CONTAINERD_FLAGS,
     snapshotter: SNAPSHOTTER_FLAG,
     platform: { type: "string", value: "OS/ARCH", help: "which image of an index (this machine's)" },
+    referrers: {
+      type: "boolean",
+      help: "in the place of an ordinary image, a Nydus image that refers to it (whoever can push there can put one)",
+    },
     ...REGISTRY_FLAGS,
     json: { type: "boolean", help: "say what was pulled as JSON" },
   },
@@ -59,6 +63,7 @@ async function pullIntoContainerd(args: Arguments, context: Context): Promise<Pu
     store,
     reference,
     client,
+    referrers: args.boolean("referrers"),
     snapshotter: snapshotterName(args, env),
     inPlace: args.operand(0).startsWith("containerd:"),
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),

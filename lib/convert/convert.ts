@@ -11,8 +11,9 @@ import type { ImageStore } from "../content/content.ts";
 import { copyImage } from "../image/copy.ts";
 import { type Image, isNydusImage, loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
-import type { Platform } from "../oci/descriptor.ts";
+import type { Descriptor, Platform } from "../oci/descriptor.ts";
 import type { RegistryAccess } from "../registry/access.ts";
+import { announceReferrer, assertSubject, mergeIntoIndex, subjectOf } from "./beside.ts";
 import { Dictionaries } from "./dictionaries.ts";
 import { convertDirectory } from "./directory.ts";
 import { type ConvertOptions, convertImage } from "./image.ts";
@@ -43,6 +44,10 @@ export interface ConvertRequest
   readonly target: string;
   /** Several make an index of several; without any, it is this machine's. */
   readonly platforms?: "all" | readonly Platform[];
+  /** The target's name is to stand for an index with the source's images and the converted one. */
+  readonly mergePlatform?: boolean;
+  /** The converted image is to refer to the source, which is in the target's repository. */
+  readonly withReferrer?: boolean;
 }
 
 /** The stores are closed when the work is done, so it is awaited here: closing an archive writes it. */
@@ -61,15 +66,41 @@ export async function convert(request: ConvertRequest): Promise<ConvertReport> {
   const [platform, ...others] = request.platforms === "all" ? [] : (request.platforms ?? []);
   if (request.platforms === "all" || others.length > 0)
     return await convertSeveral(from, request, request.platforms ?? [], options);
-  const image = await loadImage(from.store, from.reference, { ...request, ...(platform && { platform }) });
+  const image = await loadImage(from.store, from.reference, {
+    ...request,
+    ...(platform && { platform }),
+    ...(request.mergePlatform === true ? { prefer: "plain" } : {}),
+  });
   await using to = await open(request, target, true);
   if (isNydusImage(image.manifest)) return await copyNydus(from.store, image, to, request);
-  return await convertImage({ store: from.store, image, ...recorded(source) }, to, options);
+  return await convertBeside(from, image, to, { ...request, ...options });
 }
 
 /** How the target names its source. */
 function recorded(source: string): { reference?: string } {
   return LOCAL.test(source) ? {} : { reference: source.replace(/^docker:\/\//, "") };
+}
+
+/** And makes it known beside its source, where that is asked for. */
+async function convertBeside(
+  from: Target,
+  image: Image,
+  target: Target,
+  options: ConvertOptions & Pick<ConvertRequest, "source" | "mergePlatform" | "withReferrer">,
+): Promise<ConvertReport> {
+  const { mergePlatform = false, withReferrer = false, signal } = options;
+  const source = { store: from.store, image, ...recorded(options.source) };
+  const either = signal === undefined ? {} : { signal };
+  const subject = withReferrer ? subjectOf(image.descriptor) : undefined;
+  if (subject !== undefined) await assertSubject(target, subject, either);
+  const published = async (converted: Descriptor): Promise<Descriptor> => {
+    if (subject !== undefined) await announceReferrer(target, subject, converted, either);
+    if (!mergePlatform) return converted;
+    const root = await from.store.resolve(from.reference, either);
+    return await mergeIntoIndex({ ...source, root }, target, converted, either);
+  };
+  const untagged = mergePlatform;
+  return await convertImage(source, { ...target, untagged }, { ...options, subject, published });
 }
 
 async function convertSeveral(
@@ -78,6 +109,8 @@ async function convertSeveral(
   platforms: "all" | readonly Platform[],
   options: ConvertOptions,
 ): Promise<ConvertReport> {
+  if (request.mergePlatform === true || request.withReferrer === true)
+    throw new NydusError("usage", "Cannot put several platforms beside their sources: convert one at a time");
   const { store, reference } = from;
   const root = await store.resolve(reference, request.signal === undefined ? {} : { signal: request.signal });
   await using to = await open(request, request.target, true);

@@ -33,6 +33,10 @@ export interface ConvertOptions extends Omit<MergeOptions, "dictionary"> {
   readonly dictionaries?: Dictionaries | undefined;
   /** Leave data in the original layers, where they can be entered in the middle; the target gets them too. */
   readonly reference?: boolean;
+  /** Called once all of the image is there; gives back what is the target then. */
+  readonly published?: (manifest: Descriptor) => Promise<Descriptor>;
+  /** The converted image refers to this one. */
+  readonly subject?: Descriptor | undefined;
   readonly signal?: AbortSignal;
   /** Default OCI, also for Docker's images. */
   readonly family?: MediaFamily;
@@ -70,9 +74,11 @@ export async function convertImage(
     const image = await assembleImage(packed, partsOf(source, options), places, options);
     const layers = await Promise.all(jobs.map((job) => job.report));
     const bootstrap = await publishImage(image, target, signal);
+    const { descriptor } = image.manifest;
+    const { digest: targetDigest } = (await options.published?.(descriptor)) ?? descriptor;
     return {
       sourceDigest: source.image.descriptor.digest,
-      targetDigest: image.manifest.descriptor.digest,
+      targetDigest,
       manifest: image.manifest.descriptor,
       copied: false,
       layers,
@@ -93,6 +99,7 @@ function partsOf({ image, reference }: Source, options: ConvertOptions) {
   const { manifest, config, descriptor } = image;
   return {
     family: options.family ?? "oci",
+    subject: options.subject,
     config,
     source: { digest: descriptor.digest, ...(reference === undefined ? {} : { reference }) },
     ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),

@@ -27,6 +27,8 @@ export interface ConvertedParts {
   /** What was converted. */
   readonly source: { readonly digest?: Digest; readonly reference?: string };
   readonly annotations?: Readonly<Record<string, string>>;
+  /** The image that it refers to. */
+  readonly subject?: Descriptor | undefined;
   readonly config: ImageConfig;
   /** One a source layer, those without data included. */
   readonly blobs: readonly PackedBlob[];
@@ -97,6 +99,7 @@ export function convertedManifest(parts: ConvertedParts, config: Descriptor): Do
     mediaType: FAMILIES[family].manifest,
     config,
     layers: [...parts.blobs.map(blobDescriptor), ...dictionaryBlobs, bootstrapDescriptor(parts)],
+    ...(parts.subject === undefined ? {} : { subject: parts.subject }),
     annotations: {
       ...parts.annotations,
       [ANNOTATION.nydusFsVersion]: `${parts.fsVersion}`,

@@ -44,7 +44,7 @@ export interface DictionaryBlobReport extends Pick<ProvidedBlob, "how"> {
 
 export interface ConvertReport {
   readonly sourceDigest?: Digest;
-  /** Of the manifest (or the index of several) in the target. */
+  /** Of the manifest in the target, or of the index that it is in. */
   readonly targetDigest: Digest;
   /** The source was a Nydus image already and was copied. */
   readonly copied: boolean;

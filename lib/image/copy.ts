@@ -52,6 +52,16 @@ export async function copyImage(
   return { descriptor: root, blobs: copy.blobs, bytes: copy.bytes, skipped: copy.skipped };
 }
 
+/** Everything that a manifest or an index needs, and itself; no name is given. */
+export async function copyParts(
+  from: ImageStore,
+  root: Descriptor,
+  to: ImageStore,
+  options: CopyOptions = {},
+): Promise<void> {
+  await new Copy(from, to, options).tree(root, 0);
+}
+
 class Copy {
   readonly #from: ImageStore;
   readonly #to: ImageStore;

@@ -10,8 +10,9 @@ import { readBlob } from "../content/read.ts";
 import { CONFIG_SIZE_LIMIT, type ImageConfig, parseConfig } from "../oci/config.ts";
 import type { Descriptor, Platform } from "../oci/descriptor.ts";
 import { type Index, MANIFEST_SIZE_LIMIT, type Manifest, parseDocument } from "../oci/manifest.ts";
-import { ANNOTATION } from "../oci/media-types.ts";
+import { ANNOTATION, ARTIFACT } from "../oci/media-types.ts";
 import { formatPlatform, hostPlatform, manifestsFor, platformsMatch } from "../oci/platform.ts";
+import { type FoundManifest, nydusReferrer } from "./referring.ts";
 
 export interface Layer {
   readonly descriptor: Descriptor;
@@ -35,6 +36,8 @@ export interface LoadOptions {
   readonly platform?: Platform;
   /** Which of two to take when an index holds an image both plain and as Nydus. Default: nydus. */
   readonly prefer?: "nydus" | "plain";
+  /** In the place of an ordinary image, take a Nydus image that refers to it. */
+  readonly referrers?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -55,7 +58,8 @@ export async function loadImageAt(
   options: LoadOptions = {},
 ): Promise<Image> {
   const signal = options.signal === undefined ? {} : { signal: options.signal };
-  const { descriptor, manifest, bytes } = await pickManifest(store, root, options, 0);
+  const picked = await pickManifest(store, root, options, 0);
+  const { descriptor, manifest, bytes } = await preferReferrer(store, picked, options);
   const limits = { limit: CONFIG_SIZE_LIMIT, what: "the config", ...signal };
   const configBytes = await readBlob(store, manifest.config, limits);
   const config = parseConfig(configBytes, `the config of ${descriptor.digest}`);
@@ -72,10 +76,12 @@ export async function loadImageAt(
   };
 }
 
-interface Picked {
-  readonly descriptor: Descriptor;
-  readonly manifest: Manifest;
-  readonly bytes: Uint8Array;
+type Picked = FoundManifest;
+
+async function preferReferrer(store: ImageStore, picked: Picked, options: LoadOptions): Promise<Picked> {
+  if (options.referrers !== true || isNydusImage(picked.manifest)) return picked;
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  return (await nydusReferrer(store, picked.descriptor.digest, signal)) ?? picked;
 }
 
 /** Indexes may hold indexes; two levels is more than anybody uses. */
@@ -105,9 +111,9 @@ function candidate(index: Index, store: ImageStore, options: LoadOptions): Descr
 }
 
 /** How converters mark the Nydus form of an image in an index: now, and in earlier years. */
-function isNydusEntry({ artifactType, platform }: Descriptor): boolean {
+export function isNydusEntry({ artifactType, platform }: Descriptor): boolean {
   return (
-    artifactType === "application/vnd.nydus.image.manifest.v1+json" ||
+    artifactType === ARTIFACT.nydusManifest ||
     platform?.["os.features"]?.includes("nydus.remoteimage.v1") === true
   );
 }

@@ -21,6 +21,8 @@ export interface FetchBootstrapOptions {
   readonly source: ImageSource;
   readonly cacheDirectory: string;
   readonly platform?: string;
+  /** In the place of an ordinary image, a Nydus image that refers to it. */
+  readonly referrers?: boolean;
   readonly adopt?: Adopt;
   readonly signal: AbortSignal;
 }
@@ -39,7 +41,8 @@ export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<Fe
   const { source, signal } = options;
   const { store, reference } = await openStore(source.location, source);
   await using _store = store;
-  const image = await loadImage(store, reference, { signal, ...platformOption(options.platform) });
+  const { referrers = false } = options;
+  const image = await loadImage(store, reference, { signal, referrers, ...platformOption(options.platform) });
   if (!isNydusImage(image.manifest)) {
     const { digest } = image.descriptor;
     if (options.adopt !== undefined) return { ...(await options.adopt(store, image, signal)), image: digest };

@@ -17,6 +17,11 @@ export const MEDIA = {
   ociEmpty: "application/vnd.oci.empty.v1+json",
 } as const;
 
+export const ARTIFACT = {
+  /** Of an entry of an index that holds an image both plain and as Nydus. */
+  nydusManifest: "application/vnd.nydus.image.manifest.v1+json",
+} as const;
+
 /** Annotations on layer descriptors (and labels of snapshots), all under one prefix. */
 export const SNAPSHOT_PREFIX = "containerd.io/snapshot/";
 

@@ -34,6 +34,8 @@ export interface PullRequest {
   readonly platform?: Platform;
   /** The image is in this containerd already: it is only unpacked, and stays what it is. */
   readonly inPlace?: boolean;
+  /** In the place of an ordinary image, a Nydus image that refers to it. */
+  readonly referrers?: boolean;
   readonly progress?: Progress;
   readonly log?: Logger;
   readonly signal?: AbortSignal;
@@ -55,12 +57,13 @@ export interface PullReport {
 }
 
 export async function pullImage(request: PullRequest): Promise<PullReport> {
-  const { store, reference, client, platform, inPlace = false } = request;
+  const { store, reference, client, platform, inPlace = false, referrers = false } = request;
   const signal = signalOf(request);
   const inside = inPlace ? formatReference(reference) : (reference.digest ?? reference.tag);
   try {
     const image = await loadImage(store, inside, {
       ...(platform === undefined ? {} : { platform }),
+      referrers,
       ...signal,
     });
     return await withLease(client, (leased) => pullUnderLease(request, image, leased), signal);
