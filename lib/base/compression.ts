@@ -62,6 +62,9 @@ function compress(compressor: Compressor, chunk: Uint8Array): Uint8Array {
   }
 }
 
+/** No byte of an lz4 block stands for more: a match length grows by at most 255 a byte. */
+const MAX_LZ4_GAIN = 255;
+
 /** @throws corrupt when the result is not exactly `size` bytes */
 export function decompressChunk(compressor: Compressor, stored: Uint8Array, size: number): Uint8Array {
   let chunk: Uint8Array;
@@ -86,6 +89,9 @@ function decompress(compressor: Compressor, stored: Uint8Array, size: number): U
     case "zstd":
       return zstdDecompressSync(stored, { maxOutputLength: size });
     case "lz4_block": {
+      // It allocates all of it at once.
+      if (size > MAX_LZ4_GAIN * (stored.byteLength + 1))
+        throw new RangeError(`${stored.byteLength} bytes of lz4 cannot be ${size}`);
       const sized = Buffer.allocUnsafe(4 + stored.byteLength);
       sized.writeUInt32LE(size, 0);
       sized.set(stored, 4);
