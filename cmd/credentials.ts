@@ -50,6 +50,8 @@ export const CREDENTIAL_FLAGS = {
 } as const satisfies Record<string, Flag>;
 
 export interface KeptCredentials extends AsyncDisposable {
+  /** All of them, for what this process fetches itself. */
+  readonly source: CredentialSource;
   /** What came with pulls. */
   readonly pulls: PullSecrets;
   /** For the snapshotter's socket: Kubernetes' image service. */
@@ -78,6 +80,7 @@ export async function keepCredentials(
   const images = imageService({ address: imageServiceAddress(args), secrets: pulls, log });
   const server = serveCredentials(credentialSocket(runDirectory), source);
   return {
+    source,
     pulls,
     imageService: images.fallback,
     async [Symbol.asyncDispose]() {

@@ -18,7 +18,7 @@ import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import { PROGRAM_NAME, selfCommand } from "../lib/base/self.ts";
 import type { Adopt } from "../lib/image/adopted.ts";
-import { adoptImage } from "../lib/layers/adopt.ts";
+import { adoptedPlace, adoptImage } from "../lib/layers/adopt.ts";
 import { fetchBootstrap } from "../lib/mount/image-files.ts";
 import {
   DRIVERS,
@@ -142,7 +142,7 @@ async function requestOf(args: Arguments, cacheDirectory: string, context: Conte
   const source: ImageSource = { ...access, location: absoluteLocation(image) };
   const platform = args.string("platform");
   const adopt: Adopt = (store, found) =>
-    adoptImage(store, found, { directory: cacheDirectory, progress: context.progress(), signal });
+    adoptImage(store, found, adoptedPlace(cacheDirectory, found), { progress: context.progress(), signal });
   const referrers = args.boolean("referrers");
   const options = {
     source,

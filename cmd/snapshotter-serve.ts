@@ -12,10 +12,12 @@ import { createLogger, type Logger } from "../lib/base/log.ts";
 import { ServiceManager } from "../lib/base/service-manager.ts";
 import { isSystemdService } from "../lib/base/systemd.ts";
 import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
+import { openStore } from "../lib/image/open.ts";
 import { DEFAULT_CACHE_GRACE, MountServer } from "../lib/mount/client.ts";
 import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
 import { DRIVERS } from "../lib/mount/mount-request.ts";
 import { DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
+import { layerAdopter } from "../lib/snapshot/adopt-layers.ts";
 import { keepCollecting } from "../lib/snapshot/collect-loop.ts";
 import type { FailedImage } from "../lib/snapshot/image-mounts.ts";
 import type { Snapshot } from "../lib/snapshot/metastore.ts";
@@ -72,13 +74,14 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
   });
   await using credentials = await keepCredentials(args, runDirectory, log);
   const manager = ServiceManager.of(process.env, log);
+  const access = sourceAccess(args);
   await using mounter = new MountServer({
     runDirectory,
     cacheDirectory: resolve(args.string("cache-dir") ?? join(root, "cache")),
     cacheSize: args.size("cache-size"),
     cacheGrace: grace,
     driver: args.choice("driver", DRIVERS, "auto"),
-    access: sourceAccess(args),
+    access,
     prefetch: prefetchPolicy(args),
     contentAddress: resolve(args.string("containerd-address") ?? DEFAULT_ADDRESS),
     ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
@@ -94,6 +97,7 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
   await using snapshotter = await Snapshotter.open({
     ...{ root, mounter, log },
     findReferences: references,
+    adopt: layerAdopter((reference) => openStore(reference, { ...access, credentials: credentials.source })),
     rememberCredentials: (reference, login) => credentials.pulls.remember("label", reference, login),
   });
   const operations = new OperationRecorder();

@@ -12,8 +12,8 @@ import type { Image } from "./load.ts";
 export interface AdoptedImage extends Partial<AsyncDisposable> {
   /** Path of the bootstrap. Compression information lies beside it. */
   readonly bootstrap: string;
-  /** What the layers are, for people. */
-  readonly format: string;
+  /** What the layers are, for people; undefined for a Nydus image. */
+  readonly format?: string;
 }
 
 export type Adopt = (store: Fetcher, image: Image, signal?: AbortSignal) => Promise<AdoptedImage>;

@@ -4,15 +4,15 @@
  * tars are indexed and stay the source of their data, and what cannot be entered in the middle (zstd) is packed into a
  * blob that is kept here.
  *
- * All of it lies in one directory under the digest of the image's manifest, which vouches for every layer, so it is made
- * once.
+ * All of it lies in one directory, in a cache under the digest of the image's manifest, which vouches for every layer: so
+ * it is made once.
  *
  * @module
  */
 import { existsSync, readFileSync } from "node:fs";
-import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { ByteString } from "../base/byte-string.ts";
 import { digestHex } from "../base/digest.ts";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
@@ -29,13 +29,11 @@ import { hasToc } from "./find-toc.ts";
 import { readTocLayer } from "./toc-layer.ts";
 
 export interface AdoptOptions {
-  /** Holds `adopted/`; root's alone, or the caller's. */
-  readonly directory: string;
   readonly progress?: Progress;
   readonly signal?: AbortSignal;
 }
 
-/** Part of the directory's name: what is made otherwise is made anew. */
+/** What is made otherwise is made anew. */
 const VERSION = 1;
 /** Of every layer, so that one image can be made of all kinds. */
 const FORMAT = { chunkSize: 2 ** 20, digester: "sha256", compressor: "zstd" } as const;
@@ -43,29 +41,55 @@ const FORMAT = { chunkSize: 2 ** 20, digester: "sha256", compressor: "zstd" } as
 const MAX_LAYERS = 16;
 
 const BOOTSTRAP = "image.boot";
-const DESCRIPTION = "format";
+const DESCRIPTION = "adopted.json";
 
-/** @throws corrupt, unsupported for layers that are no container layers, and what the store throws */
-export async function adoptImage(store: Fetcher, image: Image, options: AdoptOptions): Promise<AdoptedImage> {
-  const parent = join(options.directory, "adopted");
-  const place = join(parent, `${digestHex(image.descriptor.digest)}.${VERSION}`);
-  if (!existsSync(join(place, BOOTSTRAP))) await make(store, image, { ...options, parent, place });
-  return {
-    bootstrap: join(place, BOOTSTRAP),
-    format: readFileSync(join(place, DESCRIPTION), "utf8"),
-  };
+/** Where a cache directory keeps an image. */
+export function adoptedPlace(cacheDirectory: string, { descriptor }: Image): string {
+  return join(cacheDirectory, "adopted", digestHex(descriptor.digest));
+}
+
+/**
+ * @param place a directory of its own; what is in it already is taken
+ * @throws corrupt, unsupported for layers that are no container layers, and what the store throws
+ */
+export async function adoptImage(
+  store: Fetcher,
+  image: Image,
+  place: string,
+  options: AdoptOptions = {},
+): Promise<AdoptedImage> {
+  const there = adoptedIn(place);
+  if (there !== undefined) return there;
+  await make(store, image, place, options);
+  const made = adoptedIn(place);
+  if (made !== undefined) return made;
+  throw new NydusError("internal", `Cannot use "${place}": what was just made there is gone`);
+}
+
+/** What an earlier call made in a directory. */
+export function adoptedIn(place: string): AdoptedImage | undefined {
+  const format = described(place);
+  return format === undefined ? undefined : { bootstrap: join(place, BOOTSTRAP), format };
+}
+
+/** What the image in a directory is; undefined when there is none that we can use. */
+function described(place: string): string | undefined {
+  const path = join(place, DESCRIPTION);
+  if (!existsSync(path)) return undefined;
+  const { version, format } = JSON.parse(readFileSync(path, "utf8")) as Partial<Record<string, unknown>>;
+  return version === VERSION && typeof format === "string" ? format : undefined;
 }
 
 /** For one look: what is made goes away with it. */
 export async function adoptForNow(
   store: Fetcher,
   image: Image,
-  options: Omit<AdoptOptions, "directory">,
+  options: AdoptOptions = {},
 ): Promise<AdoptedImage> {
   const work = await WorkDirectory.create();
   const dispose = async (): Promise<void> => work[Symbol.asyncDispose]();
   try {
-    const adopted = await adoptImage(store, image, { ...options, directory: work.path });
+    const adopted = await adoptImage(store, image, work.file("image"), options);
     return { ...adopted, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();
@@ -73,25 +97,31 @@ export async function adoptForNow(
   }
 }
 
-interface Places extends AdoptOptions {
-  readonly parent: string;
-  readonly place: string;
-}
-
 /** The directory gets its name when everything in it is on disk. Whoever is first wins. */
-async function make(store: Fetcher, image: Image, places: Places): Promise<void> {
-  const { parent, place } = places;
+async function make(store: Fetcher, image: Image, place: string, options: AdoptOptions): Promise<void> {
+  const parent = dirname(place);
   await mkdir(parent, { recursive: true, mode: 0o700 });
-  const work = await mkdtemp(join(parent, ".partial-"));
+  await removeLeftOvers(parent);
+  const work = await mkdtemp(join(parent, `${PARTIAL}${process.pid}-`));
   try {
-    const layers = await readLayers(store, image, join(work, LAYER_BLOBS), places);
-    await write(work, layers);
+    await write(work, await readLayers(store, image, join(work, LAYER_BLOBS), options));
+    if (described(place) === undefined) await rm(place, { recursive: true, force: true });
     await rename(work, place);
     await syncDirectory(parent);
   } catch (error) {
     await rm(work, { recursive: true, force: true });
-    if (existsSync(join(place, BOOTSTRAP))) return;
-    throw toNydusError(error, `use image "${image.descriptor.digest}"`);
+    if (described(place) === undefined) throw toNydusError(error, `use image "${image.descriptor.digest}"`);
+  }
+}
+
+const PARTIAL = ".adopting-";
+
+/** Of processes that were killed. */
+async function removeLeftOvers(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) {
+    const pid = name.startsWith(PARTIAL) ? Number.parseInt(name.slice(PARTIAL.length), 10) : Number.NaN;
+    if (Number.isNaN(pid) || existsSync(`/proc/${pid}`)) continue;
+    await rm(join(parent, name), { recursive: true, force: true });
   }
 }
 
@@ -178,6 +208,7 @@ async function write(work: string, layers: readonly ReadLayer[]): Promise<void> 
     await writeFileAtomically(join(work, `${file.info.id}.blob.meta`), file.chunkInfo, mode);
   }
   const formats = [...new Set(layers.map(({ format }) => format))].sort();
-  await writeFileAtomically(join(work, DESCRIPTION), Buffer.from(formats.join(" + ")), mode);
+  const description = JSON.stringify({ version: VERSION, format: formats.join(" + ") });
   await writeFileAtomically(join(work, BOOTSTRAP), bootstrap, mode);
+  await writeFileAtomically(join(work, DESCRIPTION), Buffer.from(description), mode);
 }

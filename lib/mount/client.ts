@@ -64,6 +64,8 @@ export interface KeptSecrets {
 export interface ImageMountRequest {
   readonly id: string;
   readonly bootstrap: string;
+  /** What the image is, unless it is a Nydus image. */
+  readonly format?: string;
   readonly mountpoint: string;
   readonly reference: string;
   /** containerd's namespace that has the image. */
@@ -113,7 +115,7 @@ export class MountServer implements AsyncDisposable {
   }
 
   async mount(request: ImageMountRequest): Promise<MountStatus> {
-    const { id, bootstrap, mountpoint, reference, namespace } = request;
+    const { reference, namespace, ...rest } = request;
     const { driver, access, contentAddress, prefetch } = this.#options;
     const local =
       contentAddress === undefined || namespace === undefined
@@ -121,7 +123,7 @@ export class MountServer implements AsyncDisposable {
         : { localFirst: true, containerd: { address: contentAddress, namespace } };
     const source = { location: reference, ...access, ...local };
     const ahead = prefetch === undefined ? {} : { prefetch };
-    return await this.mountAs({ id, bootstrap, mountpoint, source, driver, ...ahead });
+    return await this.mountAs({ ...rest, source, driver, ...ahead });
   }
 
   async mountAs(request: MountRequest): Promise<MountStatus> {

@@ -76,6 +76,11 @@ export class SnapshotDirectories {
     if (uid !== 0 || gid !== 0) await chown(this.files(id), uid, gid);
   }
 
+  /** Where the bootstrap of a layer that is not unpacked is made: at the same place. */
+  image(id: number): string {
+    return join(this.files(id), BOOTSTRAP[0]);
+  }
+
   /**
    * The bootstrap of an unpacked bootstrap layer. Layers come from outside: a link in place of the directory or the
    * file would lead us to files of the node.

@@ -9,7 +9,9 @@ import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
+import type { AdoptedImage } from "../image/adopted.ts";
 import { unmount } from "../mount/erofs.ts";
+import { type AdoptLayers, isAdopted } from "./adopt-layers.ts";
 import type { SnapshotDirectories } from "./directories.ts";
 import type { Credentials } from "./labels.ts";
 import type { Metastore, Snapshot } from "./metastore.ts";
@@ -29,6 +31,7 @@ interface Parts {
   readonly metastore: Metastore;
   readonly directories: SnapshotDirectories;
   readonly mounter: Mounter;
+  readonly adopt: AdoptLayers;
   readonly findReferences: FindReferences;
   readonly rememberCredentials: RememberCredentials;
   readonly log: Logger;
@@ -107,12 +110,10 @@ export class ImageMounts {
     namespace: string | undefined,
   ): Promise<string> {
     const { directories, metastore } = this.#parts;
-    const path = await directories.bootstrap(bootstrap.id);
     const mountpoint = await directories.createMountpoint(bootstrap.id);
     const credentials = this.#credentials.get(bootstrap.id);
     const request = {
       id: String(bootstrap.id),
-      bootstrap: path,
       mountpoint,
       ...(namespace === undefined ? {} : { namespace }),
     };
@@ -120,7 +121,8 @@ export class ImageMounts {
     for (const reference of references) {
       if (credentials !== undefined) this.#parts.rememberCredentials(reference, credentials);
       try {
-        const { blobs } = await this.#mount({ ...request, reference });
+        const made = await this.#bootstrap(bootstrap, reference);
+        const { blobs } = await this.#mount({ ...request, ...made, reference });
         metastore.learn(bootstrap.id, { reference, blobs });
         return mountpoint;
       } catch (error) {
@@ -129,6 +131,12 @@ export class ImageMounts {
       }
     }
     throw failure;
+  }
+
+  async #bootstrap(layer: Snapshot, reference: string): Promise<AdoptedImage> {
+    const { directories, adopt } = this.#parts;
+    if (isAdopted(layer)) return await adopt(layer, reference, directories.image(layer.id));
+    return { bootstrap: await directories.bootstrap(layer.id) };
   }
 
   /** A mount that somebody else took away is forgotten first. */
@@ -151,11 +159,19 @@ export class ImageMounts {
     );
   }
 
+  /** Whether a container or view stands on the image itself, not on a larger one that it is the lower part of. */
+  #isUsed(bootstrapId: number): boolean {
+    const { metastore } = this.#parts;
+    const image = (id: number): number | undefined =>
+      metastore.ancestors(id).find(({ layer }) => layer === "nydus-bootstrap")?.id;
+    return metastore.users(bootstrapId).some(({ id }) => image(id) === bootstrapId);
+  }
+
   /** Unmount the image if nobody uses it any more. A mount that cannot go now is tried again by `releaseUnused`. */
   release(bootstrapId: number): Promise<void> {
     return this.#turns.run(bootstrapId, async () => {
-      const { metastore, mounter, log } = this.#parts;
-      if (metastore.users(bootstrapId).length > 0) return;
+      const { mounter, log } = this.#parts;
+      if (this.#isUsed(bootstrapId)) return;
       this.#failed.delete(bootstrapId);
       try {
         await mounter.umount(String(bootstrapId));
@@ -173,8 +189,8 @@ export class ImageMounts {
   /** A mount that nobody serves (its server was killed together with its controller), of an image that nobody uses. */
   #releaseStray(bootstrapId: number, path: string): Promise<void> {
     return this.#turns.run(bootstrapId, async () => {
-      const { metastore, mounter, log } = this.#parts;
-      if (metastore.users(bootstrapId).length > 0) return;
+      const { mounter, log } = this.#parts;
+      if (this.#isUsed(bootstrapId)) return;
       if ((await mounter.list()).some(({ mountpoint }) => mountpoint === path)) return;
       log.warn("unmounting an image that nobody serves", { mountpoint: path });
       unmount(path, { detach: true });
@@ -203,8 +219,8 @@ export class ImageMounts {
 
   #repairOne(bootstrap: Snapshot): Promise<boolean> {
     return this.#turns.run(bootstrap.id, async () => {
-      const { metastore, log } = this.#parts;
-      if (metastore.users(bootstrap.id).length === 0) return true;
+      const { log } = this.#parts;
+      if (!this.#isUsed(bootstrap.id)) return true;
       try {
         await this.#ensure(bootstrap, bootstrap.namespace ?? namespaceOf(bootstrap.name));
         log.info("mounted an image again", { snapshot: bootstrap.name });

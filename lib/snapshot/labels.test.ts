@@ -5,6 +5,7 @@ const CHAIN = `sha256:${"c".repeat(64)}`;
 const BLOB = `sha256:${"b".repeat(64)}`;
 const NYDUS_BLOB = "containerd.io/snapshot/nydus-blob";
 const NYDUS_BOOTSTRAP = "containerd.io/snapshot/nydus-bootstrap";
+const STARGZ_TOC = "containerd.io/snapshot/stargz/toc.digest";
 const layer = { [LABEL.target]: CHAIN };
 
 test.each<readonly [what: string, labels: Labels, purpose: Partial<Purpose>]>([
@@ -39,6 +40,13 @@ test.each<readonly [what: string, labels: Labels, purpose: Partial<Purpose>]>([
     { ...layer, [NYDUS_BOOTSTRAP]: "true", [NYDUS_BLOB]: "true" },
     { layer: "nydus-bootstrap" },
   ],
+  [
+    "a layer with a table of contents",
+    { ...layer, [STARGZ_TOC]: BLOB, [LABEL.manifestDigest]: CHAIN },
+    { layer: "plain", hasToc: true, manifest: CHAIN as never },
+  ],
+  ["a table of contents whose digest is none", { ...layer, [STARGZ_TOC]: "x" }, { hasToc: false }],
+  ["a container on a layer with a table of contents", { [STARGZ_TOC]: BLOB }, { hasToc: false }],
   ["a container on an image with Nydus labels", { [NYDUS_BOOTSTRAP]: "true" }, { layer: "plain" }],
   ["an index of a converted layer", { ...layer, [`${NYDUS_BLOB}-ids`]: "[]" }, { layer: "plain" }],
   ["BuildKit's reference", { ...layer, [LABEL.stargzReference]: "host/b:1" }, { reference: "host/b:1" }],

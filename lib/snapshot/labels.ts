@@ -33,7 +33,8 @@ export const LABEL = {
 /**
  * - `plain`: an ordinary layer, unpacked by containerd, or the writable layer of a container
  * - `nydus-data`: a blob of chunks; never downloaded as a whole
- * - `nydus-bootstrap`: holds `image/image.boot`, the whole image's metadata; unpacked by containerd
+ * - `nydus-bootstrap`: holds `image/image.boot`, the metadata of the whole image up to here; unpacked by containerd, or
+ *   made by us for layers with a table of contents
  */
 export type LayerKind = "plain" | "nydus-data" | "nydus-bootstrap";
 
@@ -46,6 +47,10 @@ export interface Purpose {
   /** Chain ID of the layer that is being made. */
   readonly target?: string;
   readonly layer: LayerKind;
+  /** The layer can be mounted by its table of contents (eStargz, zstd:chunked), if all below it can be, too. */
+  readonly hasToc: boolean;
+  /** Of the image's manifest. */
+  readonly manifest?: Digest;
   readonly reference?: string;
   /** Digest of the layer's blob in the registry. */
   readonly blob?: Digest;
@@ -59,10 +64,13 @@ export function purposeOf(labels: Labels): Purpose {
   const target = labels[LABEL.target];
   const layer = target === undefined ? "plain" : layerKind(labels);
   const reference = labels[LABEL.imageReference] ?? labels[LABEL.stargzReference];
+  const manifest = labels[LABEL.manifestDigest] ?? "";
   const blob = labels[LABEL.layerDigest] ?? (layer === "nydus-data" ? labels[LABEL.diffId] : undefined);
   const [username, password] = [labels[LABEL.username], labels[LABEL.secret]];
   return {
     layer,
+    hasToc: layer === "plain" && target !== undefined && isDigest(labels[ANNOTATION.stargzTocDigest] ?? ""),
+    ...(isDigest(manifest) ? { manifest } : {}),
     // Layers carry annotations that image authors write; how a container is mounted is not for them to say.
     ...(target === undefined ? containerOptions(labels) : { volatile: false, target }),
     ...(reference === undefined || reference === "" ? {} : { reference }),

@@ -10,6 +10,8 @@ export interface SnapshotMountRequest {
   readonly id: string;
   /** Absolute path of the unpacked bootstrap (image/image.boot). */
   readonly bootstrap: string;
+  /** What the image is, unless it is a Nydus image. */
+  readonly format?: string;
   readonly mountpoint: string;
   /** The image reference as containerd knows it: the blobs are in its repository. */
   readonly reference: string;

@@ -88,9 +88,10 @@ async function unpackLayer(request: UnpackRequest, step: Step, downloads: Downlo
   const { digest, size } = descriptor;
   const options = signal === undefined ? {} : { signal };
   const labels = snapshotLabels(request, step);
+  const isNew = (await snapshots.stat(step.chainId, options)) === undefined;
   const prepared = await prepare(request, step, labels);
   if (prepared === undefined) {
-    const lazy = isData(step.layer);
+    const lazy = isData(step.layer) || (isNew && mayBeLazy(step.layer));
     request.progress.task(short(digest), size).finish(lazy ? "lazy" : "already there");
     return { digest, size, state: lazy ? "lazy" : "exists", fetched: 0 };
   }
@@ -155,6 +156,11 @@ function isData({ descriptor }: Layer): boolean {
   return descriptor.annotations?.[ANNOTATION.nydusBlob] !== undefined;
 }
 
+/** The snapshotter decides when it is asked for the layer: it can be mounted by its table of contents. */
+function mayBeLazy({ descriptor }: Layer): boolean {
+  return descriptor.annotations?.[ANNOTATION.stargzTocDigest] !== undefined;
+}
+
 function notLazy(snapshotter: string): NydusError {
   return new NydusError(
     "unsupported",
@@ -206,7 +212,11 @@ class Downloads {
     const { image, chain, snapshots, signal } = this.#request;
     const options = signal === undefined ? {} : { signal };
     for (const [i, layer] of image.layers.entries()) {
-      if (!isData(layer) && (await snapshots.stat(chain[i] ?? "", options)) === undefined)
+      if (
+        !isData(layer) &&
+        !mayBeLazy(layer) &&
+        (await snapshots.stat(chain[i] ?? "", options)) === undefined
+      )
         void this.#start(layer);
     }
   }

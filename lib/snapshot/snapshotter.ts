@@ -2,6 +2,9 @@
  * A containerd snapshotter: layers that containerd unpacks, containers on top of them, and Nydus images that are
  * mounted instead of unpacked. This class is the whole contract; `service.ts` only carries it over gRPC.
  *
+ * eStargz and zstd:chunked layers that a client announces as such are not fetched either: a bootstrap is made of them
+ * when the first container needs it.
+ *
  * How a Nydus image passes through: each data layer is committed at once, empty, and answered with `exists`, which tells
  * containerd not to fetch it; the bootstrap layer is prepared like any other and unpacked by containerd; a container on
  * top of it gets an overlay over the mounted image.
@@ -13,6 +16,7 @@ import { join } from "node:path";
 import { isCode, NydusError } from "../base/error.ts";
 import { type Logger, quietLogger } from "../base/log.ts";
 import type { Mount, Usage } from "../containerd/snapshots.ts";
+import { type AdoptLayers, isAdopted, noAdoption } from "./adopt-layers.ts";
 import { CacheNeeds } from "./cache-needs.ts";
 import { SnapshotDirectories } from "./directories.ts";
 import { type Fields, parseFilters } from "./filters.ts";
@@ -22,7 +26,7 @@ import {
   ImageMounts,
   type RememberCredentials,
 } from "./image-mounts.ts";
-import { type Labels, type Purpose, purposeOf, withoutSecrets } from "./labels.ts";
+import { type Labels, type LayerKind, type Purpose, purposeOf, withoutSecrets } from "./labels.ts";
 import { Metastore, type Snapshot } from "./metastore.ts";
 import type { Mounter } from "./mounter.ts";
 import { mountsOf } from "./mounts.ts";
@@ -35,6 +39,7 @@ export interface SnapshotterOptions {
   readonly root: string;
   readonly mounter: Mounter;
   readonly findReferences?: FindReferences;
+  readonly adopt?: AdoptLayers;
   readonly rememberCredentials?: RememberCredentials;
   readonly log?: Logger;
 }
@@ -76,6 +81,7 @@ export class Snapshotter implements AsyncDisposable {
       metastore,
       directories,
       mounter: options.mounter,
+      adopt: options.adopt ?? noAdoption,
       findReferences: options.findReferences ?? (async () => []),
       rememberCredentials: options.rememberCredentials ?? (() => {}),
       log: this.#log,
@@ -117,8 +123,13 @@ export class Snapshotter implements AsyncDisposable {
   /** @throws exists for a data layer (it is committed under its chain ID then), exists, not_found, usage */
   async prepare(request: CreateRequest): Promise<readonly Mount[]> {
     const purpose = purposeOf(request.labels);
-    if (purpose.layer === "nydus-data" && purpose.target !== undefined)
-      throw this.#skip(request, purpose, purpose.target);
+    const { target } = purpose;
+    if (purpose.layer === "nydus-data" && target !== undefined)
+      throw this.#skip(request, purpose, target, "nydus-data");
+    if (this.#isLazy(request, purpose) && target !== undefined) {
+      if (purpose.credentials !== undefined) this.#images.remember(0, purpose.credentials, purpose.reference);
+      throw this.#skip(request, purpose, target, "nydus-bootstrap");
+    }
     return this.#create("active", request, purpose);
   }
 
@@ -126,8 +137,15 @@ export class Snapshotter implements AsyncDisposable {
     return this.#create("view", request, purposeOf(request.labels));
   }
 
-  /** Commit a data layer without its data. The same layer may be there already, even from another namespace. */
-  #skip(request: CreateRequest, purpose: Purpose, target: string): NydusError {
+  /** A layer that is mounted by its table of contents: each below it must be one, for an image is mounted as a whole. */
+  #isLazy({ parent }: CreateRequest, { hasToc, reference }: Purpose): boolean {
+    if (!hasToc || reference === undefined) return false;
+    const below = parent === "" ? undefined : this.#metastore.find(parent);
+    return parent === "" || (below !== undefined && isAdopted(below));
+  }
+
+  /** Commit a layer without its data. The same layer may be there already, even from another namespace. */
+  #skip(request: CreateRequest, purpose: Purpose, target: string, layer: LayerKind): NydusError {
     const { parent } = request;
     const there = this.#metastore.find(target);
     const taken = there !== undefined && there.parent !== parent;
@@ -138,9 +156,12 @@ export class Snapshotter implements AsyncDisposable {
           name,
           parent,
           kind: "committed",
-          layer: "nydus-data",
+          layer,
           labels: withoutSecrets(request.labels),
           ...namespaceIn(request),
+          ...(layer === "nydus-bootstrap" && purpose.reference !== undefined
+            ? { reference: purpose.reference }
+            : {}),
           blobs: purpose.blob === undefined ? [] : [purpose.blob.slice("sha256:".length)],
         },
         ({ id }) => this.#directories.create(id, { work: false }),

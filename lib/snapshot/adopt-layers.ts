@@ -1,0 +1,59 @@
+/**
+ * Layers with a table of contents (eStargz, zstd:chunked) that containerd did not fetch: the image up to such a layer gets
+ * a bootstrap, in the layer's own directory, when the first container needs it.
+ *
+ * @module
+ */
+import type { Digest } from "../base/digest.ts";
+import { corrupt, NydusError } from "../base/error.ts";
+import { chainIds } from "../containerd/chain-id.ts";
+import type { AdoptedImage } from "../image/adopted.ts";
+import { type Image, loadImage } from "../image/load.ts";
+import type { OpenedStore } from "../image/open.ts";
+import { adoptedIn, adoptImage } from "../layers/adopt.ts";
+import { ANNOTATION } from "../oci/media-types.ts";
+import { purposeOf } from "./labels.ts";
+import type { Snapshot } from "./metastore.ts";
+import { chainIdOf } from "./resolve-reference.ts";
+
+/** @param place a directory of the layer's own, which need not exist */
+export type AdoptLayers = (snapshot: Snapshot, reference: string, place: string) => Promise<AdoptedImage>;
+
+export const noAdoption: AdoptLayers = async ({ name }) => {
+  throw new NydusError(
+    "unsupported",
+    `Cannot mount the layers up to snapshot "${name}": nobody fetches them`,
+  );
+};
+
+/** Whether the snapshot stands for layers that were not fetched, and that are mounted by their tables of contents. */
+export function isAdopted({ layer, labels }: Pick<Snapshot, "layer" | "labels">): boolean {
+  return layer === "nydus-bootstrap" && !(ANNOTATION.nydusBootstrap in labels);
+}
+
+/**
+ * @param openImage opens the store that an image's reference names
+ */
+export function layerAdopter(openImage: (reference: string) => Promise<OpenedStore>): AdoptLayers {
+  return async (snapshot, reference, place) => {
+    // A mount that comes back after a restart must not need the registry.
+    const there = adoptedIn(place);
+    if (there !== undefined) return there;
+    const { store, reference: tag } = await openImage(reference);
+    await using _store = store;
+    const { manifest } = purposeOf(snapshot.labels);
+    const chainId = chainIdOf(snapshot);
+    if (chainId === undefined)
+      throw new NydusError("not_found", `Cannot mount snapshot "${snapshot.name}": it has no chain ID`);
+    return await adoptImage(store, upTo(await loadImage(store, manifest ?? tag), chainId), place);
+  };
+}
+
+/** Other images may be built on these layers: only they count. */
+function upTo(image: Image, chainId: Digest): Image {
+  const count = chainIds(image.layers.map(({ diffId }) => diffId)).indexOf(chainId) + 1;
+  if (count > 0) return { ...image, layers: image.layers.slice(0, count) };
+  throw corrupt(
+    `Cannot mount the layers up to "${chainId}": image "${image.descriptor.digest}" is not made of them`,
+  );
+}
