@@ -28,7 +28,7 @@ Before=containerd.service
 Conflicts=nydus-snapshotter.service
 
 [Service]
-Type=exec
+Type=notify
 NotifyAccess=main
 ExecStart=${command}
 Restart=always
