@@ -20,6 +20,7 @@ import { status } from "./status.ts";
 import { tracePull, tracePush } from "./trace.ts";
 import { umount } from "./umount.ts";
 import { unpack } from "./unpack.ts";
+import { upgrade } from "./upgrade.ts";
 
 export const COMMANDS: readonly Command[] = [
   convert,
@@ -41,6 +42,7 @@ export const COMMANDS: readonly Command[] = [
   snapshotterUninstall,
   snapshotterDoctor,
   status,
+  upgrade,
   registryServe,
   mountServer,
   mountKeeper,

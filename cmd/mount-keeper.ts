@@ -56,7 +56,7 @@ export function keptServer(
   { log, env }: Context,
 ): MountServer {
   const inherited = inheritedDescriptors(env, process.pid);
-  const options: MountServerOptions = {
+  const options: Omit<MountServerOptions, "resumeWith"> = {
     runDirectory,
     cacheDirectory,
     cacheSize,
@@ -68,7 +68,7 @@ export function keptServer(
   const words = ["mount-keeper", "--run-dir", runDirectory, "--cache-dir", cacheDirectory];
   if (cacheSize !== undefined) words.push("--cache-size", `${cacheSize}`);
   if (status !== undefined) words.push("--status", status);
-  return new MountServer({ ...options, restartWith: words });
+  return new MountServer({ ...options, restartWith: words, resumeWith: words });
 }
 
 /** Returns when the mount is gone: unmounted by somebody, or by us because we were told to stop. */

@@ -71,6 +71,7 @@ export const mountServer: Command = {
       await mounts.restore(inheritedDescriptors(env, process.pid));
       const ending = new AbortController();
       const stopped = Promise.withResolvers<void>();
+      const told = Promise.withResolvers<"told">();
       const umounts = new EventTarget();
       using controllers = new ControllerWatch(() => mounts.sessions, log);
       const controller = args.string("controller");
@@ -79,15 +80,16 @@ export const mountServer: Command = {
         controllers,
         events,
         stop: stopped.resolve,
+        leave: () => told.resolve("told"),
         umounted: () => umounts.dispatchEvent(new Event("umount")),
         ending: ending.signal,
       });
       await using control = serveControl(controlSocket(runDirectory), app);
-      const told = new Promise<"told">((resolve) => signal.addEventListener("abort", () => resolve("told")));
+      signal.addEventListener("abort", () => told.resolve("told"));
       const seconds = Number(args.string("idle") ?? IDLE_SECONDS);
-      const why = await Promise.race([stopped.promise, idle(mounts, seconds, umounts), told]);
+      const why = await Promise.race([stopped.promise, idle(mounts, seconds, umounts), told.promise]);
       // A service manager that stops everything, or an upgrade: what is mounted stays, for a successor.
-      if (why === "told" && controllers.isWatching) {
+      if (why === "told" && controllers.pid !== undefined) {
         log.info("the mount process leaves its mounts to a successor");
         control.retire();
         mounts.leave();

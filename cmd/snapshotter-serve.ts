@@ -85,6 +85,7 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     prefetch: prefetchPolicy(args),
     contentAddress: resolve(args.string("containerd-address") ?? DEFAULT_ADDRESS),
     ...(restartedByOthers(args) ? {} : { restartWith: process.argv.slice(2) }),
+    resumeWith: process.argv.slice(2),
     inherited: inheritedDescriptors(process.env, process.pid),
     secrets: credentials.pulls,
     store: manager,

@@ -4,12 +4,15 @@
  * @module
  */
 import { dlopen, FFIType, ptr } from "bun:ffi";
+import { cString, lastErrno } from "./libc.ts";
 
 const { i32, u64, ptr: pointer } = FFIType;
 
 const libc = dlopen("libc.so.6", {
   /** int poll(struct pollfd *fds, nfds_t nfds, int timeout) */
   poll: { args: [pointer, u64, i32], returns: i32 },
+  /** int execve(const char *path, char *const argv[], char *const envp[]) */
+  execve: { args: [pointer, pointer, pointer], returns: i32 },
   /** void _exit(int status) */
   _exit: { args: [i32], returns: FFIType.void },
 }).symbols;
@@ -30,4 +33,27 @@ export function hasExited(pidfd: number): boolean {
 export function exitNow(code: number): never {
   libc._exit(code);
   throw new Error("_exit came back");
+}
+
+/**
+ * This process becomes another program: same id, same parent, and the descriptors that are not closed on exec. Comes
+ * back only when that is impossible.
+ *
+ * @param words the first is the program's name
+ * @returns -errno
+ */
+export function becomeProgram(
+  path: string,
+  words: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): number {
+  const variables = Object.entries(environment).map(([name, value]) => `${name}=${value ?? ""}`);
+  const [argv, envp] = [words, variables].map((list) => list.map(cString)) as [Uint8Array[], Uint8Array[]];
+  libc.execve(ptr(cString(path)), ptr(pointers(argv)), ptr(pointers(envp)));
+  return -lastErrno();
+}
+
+/** A NULL-terminated array; whoever uses it keeps the strings. */
+function pointers(strings: readonly Uint8Array[]): BigUint64Array {
+  return BigUint64Array.from([...strings.map((string) => BigInt(ptr(string))), 0n]);
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { writeFileSync } from "node:fs";
+import { realpathSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /** What process lists show instead of the path below. */
@@ -19,6 +19,11 @@ export function nameProcess(): void {
  * version, until an upgrade changes all of them.
  */
 const SELF = "/proc/self/exe";
+
+/** Where the file lies, for another process to start it. */
+export function selfPath(): string {
+  return realpathSync(SELF);
+}
 
 export function selfCommand(): readonly string[] {
   return [SELF, ...entryPoint()];

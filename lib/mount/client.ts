@@ -20,8 +20,11 @@ import type { Controller } from "./controller.ts";
 import type { ImageReads } from "./image-mounts.ts";
 import { KeptDescriptors } from "./kept-descriptors.ts";
 import type { Driver, MountRequest, MountStatus, PrefetchPolicy } from "./mount-request.ts";
+import { becomeWith, type Program } from "./program.ts";
 import { brokenMounts, controlSocket, isForgettable } from "./run-directory.ts";
 import { START_TIMEOUT_MS, startServer } from "./start-server.ts";
+
+const LEAVE_POLL_MS = 10;
 
 export interface MountServerOptions {
   /** For the socket, the device directory and the log; root's alone. */
@@ -42,6 +45,8 @@ export interface MountServerOptions {
   readonly idleSeconds?: number;
   /** Our own verb and flags, with which the mount server starts us again; absent when somebody else does that. */
   readonly restartWith?: readonly string[];
+  /** The same, for when this process itself becomes another version of the program. */
+  readonly resumeWith: readonly string[];
   /** Descriptors that this process was started with: file systems that wait for a server. */
   readonly inherited?: ReadonlyMap<string, number>;
   /** What this process may lose and the other one keeps a copy of, in its memory only. */
@@ -237,12 +242,13 @@ export class MountServer implements AsyncDisposable {
     await this.#starting;
   }
 
-  async #spawn(): Promise<void> {
+  async #spawn(program?: Program): Promise<void> {
     const { log, runDirectory, cacheDirectory, cacheSize, idleSeconds } = this.#options;
     const idle = idleSeconds === undefined ? {} : { idleSeconds };
     const kept = this.#kept.all;
     const controller = this.#controller;
-    const setup = { runDirectory, cacheDirectory, cacheSize, controller, kept, ...idle };
+    const other = program === undefined ? {} : { program };
+    const setup = { runDirectory, cacheDirectory, cacheSize, controller, kept, ...idle, ...other };
     const pid = await startServer(this.#client, setup);
     await this.#depositSecrets();
     log.info("started the mount process", { pid, adopted: kept.size });
@@ -276,7 +282,7 @@ export class MountServer implements AsyncDisposable {
     const pause = new RestartPause();
     for (;;) {
       const since = performance.now();
-      const how = await this.#client.gone().catch(() => "died" as const);
+      const how = await this.#client.gone(this.#upgrade).catch(() => "died" as const);
       if (this.#disposed) return;
       if (how === "ended") break;
       // The connection may end before the process does.
@@ -291,6 +297,33 @@ export class MountServer implements AsyncDisposable {
     this.#watched = false;
     this.#kept.forget();
     this.#ended.resolve();
+  }
+
+  /** First the serving process, then this one goes on as the program; back again when the former does not come up. */
+  readonly #upgrade = (program: Program): void => {
+    this.#starting ??= this.#replace(program)
+      .catch((error: unknown) => this.#options.log.error(toNydusError(error, "upgrade").message))
+      .finally(() => {
+        this.#starting = undefined;
+      });
+  };
+
+  async #replace(program: Program): Promise<void> {
+    const { log, resumeWith } = this.#options;
+    log.info("upgrading", { program: program[0] });
+    this.#kept.update(await this.#client.sessions());
+    await this.#client.leave();
+    for (let waited = 0; waited < START_TIMEOUT_MS; waited += LEAVE_POLL_MS) {
+      if ((await this.#ifRunning(() => this.#client.ping(), 0)) === 0) break;
+      await Bun.sleep(LEAVE_POLL_MS);
+    }
+    try {
+      await this.#spawn(program);
+    } catch (error) {
+      log.error("going back to the old version", { reason: toNydusError(error, "upgrade").message });
+      return await this.#spawn();
+    }
+    becomeWith(program, resumeWith, this.#kept.all);
   }
 
   /** The process goes on: containers read through it. */

@@ -6,10 +6,11 @@
 import { NydusError } from "../base/error.ts";
 import type { LoggedEvent } from "../base/event-log.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
-import { errorOfControl, type KeptSessions, LAST_WORD } from "./control.ts";
+import { errorOfControl, type KeptSessions, LAST_WORD, UPGRADE } from "./control.ts";
 import type { Controller } from "./controller.ts";
 import type { ImageReads } from "./image-mounts.ts";
 import type { MountRequest, MountStatus } from "./mount-request.ts";
+import { type Program, parseProgram } from "./program.ts";
 
 export class ControlClient {
   readonly socket: string;
@@ -78,17 +79,44 @@ export class ControlClient {
     await this.#call("DELETE", `/controller/${pid}`);
   }
 
-  /** Resolves when the process is gone: "ended" by itself, or "died". @throws unavailable when nobody listens */
-  async gone(): Promise<"ended" | "died"> {
+  /**
+   * Resolves when the process is gone: "ended" by itself, or "died".
+   *
+   * @param upgrade called when somebody asks for it
+   * @throws unavailable when nobody listens
+   */
+  async gone(upgrade?: (program: Program) => void): Promise<"ended" | "died"> {
     const response = await this.#fetch("GET", "/alive");
+    let text = "";
     let last = "";
     try {
-      for await (const bytes of response.body ?? [])
-        last = (last + Buffer.from(bytes).toString("latin1")).slice(-LAST_WORD.length);
+      for await (const bytes of response.body ?? []) {
+        const lines = (text + Buffer.from(bytes).toString("utf8")).split("\n");
+        text = lines.pop() ?? "";
+        for (const line of lines) {
+          last = line.replace(/^\.*/, "");
+          if (last.startsWith(UPGRADE)) upgrade?.(parseProgram(JSON.parse(last.slice(UPGRADE.length))));
+        }
+      }
     } catch {
       return "died";
     }
     return last === LAST_WORD ? "ended" : "died";
+  }
+
+  /** Of the process that keeps this one running, if any does. */
+  async controller(): Promise<number | undefined> {
+    return ((await this.#call("GET", "/controller")) as { pid?: number }).pid;
+  }
+
+  /** Returns at once. @throws busy when nobody is there to do it */
+  async upgrade(program: Program): Promise<void> {
+    await this.#call("POST", "/upgrade", program);
+  }
+
+  /** Leaves everything mounted to a successor. */
+  async leave(): Promise<void> {
+    await this.#call("POST", "/leave");
   }
 
   async stop(): Promise<void> {

@@ -46,7 +46,8 @@ async function withServer(
       socket,
       controlApp(state.mounts, {
         stop: () => {},
-        controllers: { register: () => {}, release: () => {} },
+        leave: () => {},
+        controllers: { pid: undefined, register: () => {}, release: () => {} },
         ending: new AbortController().signal,
       }),
     );

@@ -11,6 +11,10 @@
  *     GET    /healthz             {"pid": n}
  *     GET    /sessions            {"pid": n, "sessions": {key: fd}}: descriptors worth keeping
  *     GET    /alive               never ends while the process lives; its last line is "end" if it ends by itself
+ *                                 line "upgrade [program]" asks the controlling process to go on as that program
+ *     POST   /upgrade             [program, word...]; 204 when the controlling process was asked
+ *     POST   /leave               204, then the process ends and leaves all mounted to a successor
+ *     GET    /controller          {"pid": n}, or {}
  *     PUT    /controller          a Controller: who watches this process, and is watched by it
  *     DELETE /controller/PID      it ends on purpose
  *     PUT    /secrets             any JSON, kept in memory for whoever takes control next
@@ -26,6 +30,7 @@ import type { EventLog } from "../base/event-log.ts";
 import { type Controller, parseController } from "./controller.ts";
 import type { ImageMounts } from "./image-mounts.ts";
 import { parseMountRequest } from "./mount-request.ts";
+import { parseProgram } from "./program.ts";
 
 /** HTTP has no word for most of our codes, so the body carries the code and the status only success or not. */
 export interface ControlError {
@@ -36,12 +41,21 @@ export interface ControlError {
 export interface ControlOptions {
   /** Asked to unmount all and end. */
   readonly stop: () => void;
-  readonly controllers: { register(controller: Controller): void; release(pid: number): void };
+  /** Asked to end and leave all to a successor. */
+  readonly leave: () => void;
+  readonly controllers: Controllers;
   readonly events?: EventLog;
   /** Called after each unmount. */
   readonly umounted?: () => void;
   /** Aborted when the process has let go of everything and ends by itself. */
   readonly ending: AbortSignal;
+}
+
+interface Controllers {
+  /** The process that controls this one. */
+  readonly pid: number | undefined;
+  register(controller: Controller): void;
+  release(pid: number): void;
 }
 
 export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
@@ -78,7 +92,25 @@ export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
   app.get("/sessions", (context) =>
     context.json({ pid: process.pid, sessions: Object.fromEntries(mounts.sessions) } satisfies KeptSessions),
   );
-  app.get("/alive", (context) => context.body(aliveBody(ending)));
+  const announcements = new EventTarget();
+  app.get("/alive", (context) => context.body(aliveBody(ending, announcements)));
+  app.post("/upgrade", async (context) => {
+    const program = parseProgram(await context.req.json());
+    if (controllers.pid === undefined)
+      throw new NydusError(
+        "busy",
+        "Cannot upgrade: no process controls these mounts; start the snapshotter first",
+      );
+    announcements.dispatchEvent(
+      new CustomEvent(ANNOUNCED, { detail: `${UPGRADE}${JSON.stringify(program)}\n` }),
+    );
+    return context.body(null, 204);
+  });
+  app.post("/leave", (context) => {
+    setTimeout(options.leave, 0);
+    return context.body(null, 204);
+  });
+  app.get("/controller", (context) => context.json({ pid: controllers.pid }));
   app.put("/controller", async (context) => {
     controllers.register(parseController(await context.req.json()));
     return context.body(null, 204);
@@ -104,26 +136,32 @@ export interface KeptSessions {
   readonly sessions: Readonly<Record<string, number>>;
 }
 
-export const LAST_WORD = "end\n";
+export const LAST_WORD = "end";
+export const UPGRADE = "upgrade ";
+const ANNOUNCED = "line";
 
 /** The HTTP server cuts a body that is silent for ten seconds. */
 const HEARTBEAT_MS = 3000;
 
-function aliveBody(ending: AbortSignal): ReadableStream<Uint8Array> {
+function aliveBody(ending: AbortSignal, announcements: EventTarget): ReadableStream<Uint8Array> {
   let beat: ReturnType<typeof setInterval> | undefined;
+  let announce: (event: Event) => void = () => {};
   return new ReadableStream({
     start(controller) {
       const end = (): void => {
         clearInterval(beat);
-        controller.enqueue(Buffer.from(LAST_WORD));
+        controller.enqueue(Buffer.from(`\n${LAST_WORD}\n`));
         controller.close();
       };
       controller.enqueue(Buffer.from("alive\n"));
       if (ending.aborted) return end();
       ending.addEventListener("abort", end, { once: true });
+      announce = (event) => controller.enqueue(Buffer.from(`\n${(event as CustomEvent<string>).detail}`));
+      announcements.addEventListener(ANNOUNCED, announce);
       beat = setInterval(() => controller.enqueue(Buffer.from(".")), HEARTBEAT_MS);
     },
     cancel() {
+      announcements.removeEventListener(ANNOUNCED, announce);
       clearInterval(beat);
     },
   });

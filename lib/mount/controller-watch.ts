@@ -64,9 +64,9 @@ export class ControllerWatch implements Disposable {
     if (this.#watched?.controller.pid === pid) this.#replace(undefined);
   }
 
-  /** Whether somebody else holds our descriptors and starts a successor. */
-  get isWatching(): boolean {
-    return this.#watched !== undefined;
+  /** The process that holds our descriptors and starts a successor, if there is one. */
+  get pid(): number | undefined {
+    return this.#watched?.controller.pid;
   }
 
   #replace(watched: Watched | undefined): void {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { environmentWith, inheritedDescriptors } from "./inherited-descriptors.ts";
+import { environmentOfSelf, environmentWith, inheritedDescriptors } from "./inherited-descriptors.ts";
 
 test("inheritedDescriptors() reads systemd's variables only in the process they were meant for", () => {
   const environment = { LISTEN_PID: "12", LISTEN_FDS: "2", LISTEN_FDNAMES: "fuse-1:fuse-7" };
@@ -26,4 +26,13 @@ test("environmentWith() tells a child what it is given, and nothing that was mea
     ["fuse-2", 4],
   ]);
   expect(environmentWith(child, new Map())).toEqual({ PATH: "/bin" });
+});
+
+test("environmentOfSelf() says where descriptors stay, and keeps what systemd said", () => {
+  const systemd = { NOTIFY_SOCKET: "/n", LISTEN_PID: "7", LISTEN_FDS: "1", LISTEN_FDNAMES: "fuse-1" };
+  const ours = environmentOfSelf({ ...systemd, NYDUS_FDNAMES: "fuse-0" }, new Map([["fuse-2", 31]]));
+  expect(ours).toEqual({ ...systemd, NYDUS_FDS: "fuse-2=31" });
+  expect([...inheritedDescriptors(ours, 7)]).toEqual([["fuse-2", 31]]);
+  expect(inheritedDescriptors(environmentOfSelf(systemd, new Map()), 7).size).toBe(0);
+  expect(environmentWith(ours, new Map())).toEqual({});
 });

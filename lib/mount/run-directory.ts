@@ -57,7 +57,8 @@ async function askAll<T>(
   return found;
 }
 
-function clients(runRoot: string): ControlClient[] {
+/** Of every process that may be serving. */
+export function clients(runRoot: string): ControlClient[] {
   return runDirectories(runRoot)
     .map(controlSocket)
     .filter((socket) => existsSync(socket))

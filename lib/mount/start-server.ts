@@ -10,6 +10,7 @@ import { PROGRAM_NAME, selfCommand } from "../base/self.ts";
 import type { ControlClient } from "./control-client.ts";
 import type { Controller } from "./controller.ts";
 import { environmentWith } from "./inherited-descriptors.ts";
+import type { Program } from "./program.ts";
 
 export const START_TIMEOUT_MS = 15_000;
 const POLL_MS = 10;
@@ -22,6 +23,8 @@ export interface ServerSetup {
   /** Seconds without any mount after which the process ends by itself. */
   readonly idleSeconds?: number;
   readonly controller: Controller;
+  /** To start in the place of this program. */
+  readonly program?: Program;
   /** A dead predecessor's file systems: their descriptors by name. */
   readonly kept: ReadonlyMap<string, number>;
 }
@@ -34,7 +37,7 @@ export async function startServer(client: ControlClient, setup: ServerSetup): Pr
   const output = openSync(log, "a", 0o600);
   try {
     // Detached: its own session, so that ending this process (or its terminal) does not end it.
-    const child = Bun.spawn([...selfCommand(), ...serverWords(setup)], {
+    const child = Bun.spawn([...(setup.program ?? selfCommand()), ...serverWords(setup)], {
       argv0: PROGRAM_NAME,
       stdio: ["ignore", output, output, ...setup.kept.values()],
       env: environmentWith(process.env, setup.kept),
@@ -43,6 +46,7 @@ export async function startServer(client: ControlClient, setup: ServerSetup): Pr
     });
     child.unref();
     if (await becomesReady(client, child)) return child.pid;
+    child.kill("SIGKILL");
   } finally {
     closeSync(output);
   }
