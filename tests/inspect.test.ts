@@ -8,10 +8,14 @@ import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { golden, hasGolden } from "./support/golden.ts";
 import { makeImage } from "./support/make-image.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { tarOf } from "./support/tar-builder.ts";
+import { type TarItem, tarOf } from "./support/tar-builder.ts";
 import { type Workspace, workspace } from "./support/workspace.ts";
 
 const SAME = { code: 0, stdout: "" };
+
+interface Found {
+  readonly offset: number;
+}
 
 interface Inspected {
   readonly image: { readonly layers: readonly { readonly kind: string; readonly digest: string }[] };
@@ -58,6 +62,38 @@ test("an image in a registry is inspected, measured and compared in every form i
   expect(differs).toMatchObject({ code: 1, stdout: "+ /added: file\n" });
   expect(await compare(nydus, `${host}/app:none`)).toMatchObject({ code: 10, stdout: "" });
   expect(await compare(nydus)).toMatchObject({ code: 2, stdout: "" });
+});
+
+test("check names every broken rule of a bootstrap, with path and byte, and exits 11", async () => {
+  const place = await workspace();
+  const [boot, damaged] = [place.path("image.boot"), place.path("damaged.boot")];
+  const items = [..."abcdef"].map((path): TarItem => ({ path, type: "file", data: Buffer.from(path) }));
+  await writeLayout(place.path("source"), [tarOf(items)]);
+  for (const [version, links, broken] of [
+    ["6", 44, [[1028, "it has a superblock checksum"]]],
+    ["5", 88, [[8, "its superblock claims 255 bytes"]]],
+  ] as const) {
+    const target = `oci:${place.path(`v${version}`)}:n`;
+    await place.tool(["convert", "--fs-version", version, `oci:${place.path("source")}:t`, target]);
+    await place.tool(["inspect", "--save", boot, target]);
+    const bytes = await readFile(boot);
+    const wanted: object[] = [];
+    for (const [offset, message] of broken) {
+      bytes.writeUInt32LE(255, offset);
+      wanted.push({ path: "", offset, message });
+    }
+    for (const path of ["/b", "/e"]) {
+      const node = JSON.parse((await place.tool(["inspect", "--json", boot, path])).stdout) as Found;
+      bytes.writeUInt32LE(0, node.offset + links);
+      wanted.push({ path, offset: node.offset, message: "it has 0 links" });
+    }
+    await writeFile(damaged, bytes);
+    const said = await place.tool(["check", "--json", damaged], { mayFail: true });
+    expect(said).toMatchObject({ code: 11, stderr: expect.stringContaining("3 problems") });
+    expect(JSON.parse(said.stdout).violations).toEqual(wanted);
+    const lines = (await place.tool(["check", damaged], { mayFail: true })).stdout.trim().split("\n");
+    expect(lines[2]).toMatch(/^\/e: it has 0 links \(near byte \d+\)$/);
+  }
 });
 
 describe.skipIf(!hasGolden)("golden images", () => {

@@ -8,6 +8,7 @@ import type { ByteString } from "../base/byte-string.ts";
 import { viewOf } from "../base/struct.ts";
 import type { BlobInfo } from "./blob-table.ts";
 import { readBlobs } from "./blob-table-reader.ts";
+import { type Complain, refuse } from "./broken-rule.ts";
 import { type DirectoryEntry, lookupName, readDirectory } from "./directory-reader.ts";
 import { chunkIndex, compactInode, extendedInode, inodeSize } from "./inode.ts";
 import {
@@ -63,11 +64,12 @@ export class Bootstrap {
   readonly mappedBlocks: readonly number[];
   readonly rootNid: number;
 
-  constructor(bytes: Uint8Array) {
+  /** @param complain what is done about broken rules of superblocks and tables */
+  constructor(bytes: Uint8Array, complain: Complain = refuse) {
     this.bytes = bytes;
     this.view = viewOf(bytes);
-    this.superblock = readSuperblock(this.view);
-    const { blobs, mappedBlocks } = readBlobs(this.view, this.superblock);
+    this.superblock = readSuperblock(this.view, complain);
+    const { blobs, mappedBlocks } = readBlobs(this.view, this.superblock, complain);
     this.blobs = blobs;
     this.mappedBlocks = mappedBlocks;
     this.rootNid = this.superblock.rootNid;

@@ -5,11 +5,11 @@
  * @module
  */
 import type { Bootstrap } from "./bootstrap.ts";
+import { BrokenRule, type Complain } from "./broken-rule.ts";
 import { type BlobChunks, readChunks } from "./chunk-maps.ts";
 import { IndexedChunks } from "./indexed-chunks.ts";
 import { CHUNK_BITS, CHUNK_INDEXES, chunkIndex } from "./inode.ts";
 import { chunkIndexes, type RawInode } from "./inode-reader.ts";
-import { unreadable } from "./superblock-reader.ts";
 
 const X = chunkIndex.fields;
 
@@ -19,22 +19,27 @@ export class ChunkChecker {
   /** Of images that have no chunk table. */
   readonly #indexed: IndexedChunks;
 
-  /** @throws corrupt when the chunk table itself is wrong */
-  constructor(image: Bootstrap) {
+  /** @param complain is told what is wrong with the chunk table */
+  constructor(image: Bootstrap, complain: Complain) {
     this.#image = image;
     this.#indexed = new IndexedChunks(image);
+    let sound = true;
+    const note: Complain = (broken) => {
+      sound = false;
+      complain(broken);
+    };
     // In tarfs it has a record a blob, which says nothing.
-    this.#chunks = image.superblock.tarfs ? [] : readChunks(image);
-    for (const [i, chunks] of this.#chunks.entries()) checkOrdinals(chunks, image.blobs[i]?.chunkCount ?? 0);
+    this.#chunks = image.superblock.tarfs ? [] : readChunks(image, note);
+    if (!sound) return;
+    const table = image.superblock.chunkTable.offset;
+    for (const [i, chunks] of this.#chunks.entries())
+      checkOrdinals(chunks, image.blobs[i]?.chunkCount ?? 0, (state) =>
+        complain(new BrokenRule(table, state)),
+      );
   }
 
-  /** Bytes of the file's chunk indexes. @throws corrupt when they are not in the bootstrap */
-  indexSize(inode: RawInode): number {
-    return chunkIndexes(this.#image.view, inode, this.#image.superblock.chunkSize).size;
-  }
-
-  /** @throws corrupt */
-  check(inode: RawInode): void {
+  /** @throws corrupt when the indexes are not in the bootstrap */
+  check(inode: RawInode, complain: Complain): void {
     const { view, superblock } = this.#image;
     const { chunkSize, blockSize } = superblock;
     const { offset, size } = chunkIndexes(view, inode, chunkSize);
@@ -42,24 +47,33 @@ export class ChunkChecker {
     let expectedDevice = -1;
     let expectedBlock = -1;
     for (let at = offset, left = inode.size; at < offset + size; at += chunkIndex.size, left -= chunkSize) {
-      const device = X.device.read(view, at);
+      const device = X.device.read(view, at) & 0xff;
       const block = X.block.read(view, at);
-      const blob = (device & 0xff) - 1;
-      const ordinal = X.ordinalLow.read(view, at) | ((device >> 8) << 16);
-      const length = Math.min(chunkSize, left);
-      if (blob < 0 || blob >= this.#image.blobs.length) throw wrong(at, offset, "is in no blob");
-      const chunks = this.#chunks[blob];
-      const i = chunks?.positions.get(block);
-      if (chunks === undefined) this.#indexed.add(blob, { block, ordinal, length });
-      else if (i === undefined) throw wrong(at, offset, "is not in the chunk table");
-      else if (chunks.ordinals[i] !== ordinal) throw wrong(at, offset, "has another ordinal than its record");
-      else if (chunks.map.uncompressedLength[i] !== length)
-        throw wrong(at, offset, "has not the size of its record");
-      if (at > offset && ((device & 0xff) !== expectedDevice || block !== expectedBlock)) contiguous = false;
-      expectedDevice = device & 0xff;
+      const state = this.#wrongIndex(at, Math.min(chunkSize, left));
+      if (state !== undefined)
+        complain(new BrokenRule(at, `chunk ${(at - offset) / chunkIndex.size} ${state}`));
+      if (at > offset && (device !== expectedDevice || block !== expectedBlock)) contiguous = false;
+      expectedDevice = device;
       expectedBlock = block + chunkSize / blockSize;
     }
-    checkFormat(inode, chunkSize, contiguous);
+    checkFormat(inode, chunkSize, contiguous, complain);
+  }
+
+  /** @returns what is wrong with the index of a chunk of `length` bytes. @throws corrupt */
+  #wrongIndex(at: number, length: number): string | undefined {
+    const { view, blobs } = this.#image;
+    const device = X.device.read(view, at);
+    const block = X.block.read(view, at);
+    const ordinal = X.ordinalLow.read(view, at) | ((device >> 8) << 16);
+    const blob = (device & 0xff) - 1;
+    if (blob < 0 || blob >= blobs.length) return "is in no blob";
+    const chunks = this.#chunks[blob];
+    const i = chunks?.positions.get(block);
+    if (chunks === undefined) this.#indexed.add(blob, { block, ordinal, length });
+    else if (i === undefined) return "is not in the chunk table";
+    else if (chunks.ordinals[i] !== ordinal) return "has another ordinal than its record";
+    else if (chunks.map.uncompressedLength[i] !== length) return "has not the size of its record";
+    return undefined;
   }
 
   /** When all files were looked at. @throws corrupt */
@@ -68,30 +82,30 @@ export class ChunkChecker {
   }
 }
 
-function wrong(at: number, offset: number, state: string): Error {
-  return unreadable(`chunk ${(at - offset) / chunkIndex.size} ${state}`);
-}
-
 /** Each ordinal once, and within what the blob has. */
-function checkOrdinals({ map, ordinals }: BlobChunks, chunkCount: number): void {
+function checkOrdinals(
+  { map, ordinals }: BlobChunks,
+  chunkCount: number,
+  bad: (state: string) => void,
+): void {
   const sorted = ordinals.toSorted();
   if ((sorted.at(-1) ?? -1) >= chunkCount)
-    throw unreadable(`a chunk of blob ${map.blobId} has ordinal ${sorted.at(-1)} of ${chunkCount}`);
+    bad(`a chunk of blob ${map.blobId} has ordinal ${sorted.at(-1)} of ${chunkCount}`);
   for (let i = 1; i < sorted.length; i++)
-    if (sorted[i] === sorted[i - 1])
-      throw unreadable(`two chunks of blob ${map.blobId} have ordinal ${sorted[i]}`);
+    if (sorted[i] === sorted[i - 1]) bad(`two chunks of blob ${map.blobId} have ordinal ${sorted[i]}`);
 }
 
 /**
  * The kernel takes the chunk size from the inode. Where it is not the image's, it must cover the whole file, whose
  * chunks then lie side by side: the kernel looks at the first index only.
  */
-function checkFormat(inode: RawInode, chunkSize: number, contiguous: boolean): void {
+function checkFormat(inode: RawInode, chunkSize: number, contiguous: boolean, complain: Complain): void {
   const format = inode.union;
+  const bad = (state: string): void => complain(new BrokenRule(inode.at, `the file has ${state}`));
   if ((format & ~(CHUNK_BITS | CHUNK_INDEXES)) !== 0 || (format & CHUNK_INDEXES) === 0)
-    throw unreadable(`the file has unknown chunk format 0x${format.toString(16)}`);
+    return bad(`unknown chunk format 0x${format.toString(16)}`);
   const kernelSize = inode.blockSize * 2 ** (format & CHUNK_BITS);
   if (kernelSize === chunkSize) return;
   if (kernelSize < inode.size || !contiguous)
-    throw unreadable(`the file has chunks of ${kernelSize} bytes in an image with ${chunkSize}`);
+    bad(`chunks of ${kernelSize} bytes in an image with ${chunkSize}`);
 }

@@ -4,19 +4,19 @@
  * @module
  */
 import type { Bootstrap } from "./bootstrap.ts";
+import { BrokenRule } from "./broken-rule.ts";
 import type { Here, Report } from "./check-report.ts";
 import { entryCount } from "./directory-reader.ts";
 import { dirent, MAX_NAME } from "./dirent.ts";
 import { blockCount, dataBlock, type RawInode } from "./inode-reader.ts";
 import type { Region } from "./superblock.ts";
-import { unreadable } from "./superblock-reader.ts";
 
 const SLASH = 0x2f;
 const DOT = 0x2e;
 
 const D = dirent.fields;
 
-/** Call `next` until it is false; it throws where the rest of the directory makes no sense. */
+/** Call `next` until it is false. What makes no sense is reported, and the rest of its block passed over. */
 export class DirectoryScan {
   readonly #image: Bootstrap;
   readonly #inode: RawInode;
@@ -33,8 +33,9 @@ export class DirectoryScan {
   isDot = false;
   /** How many of "." and ".." were met. */
   dots = 0;
-  /** Whether the last entry was reached. */
+  /** Whether every entry was there, up to the last one. */
   complete = false;
+  #skipped = false;
 
   constructor(image: Bootstrap, visit: Here & { readonly nid: number }, report: Report) {
     this.#image = image;
@@ -44,13 +45,14 @@ export class DirectoryScan {
   }
 
   next(): boolean {
-    if (this.#k === this.#count && !this.#nextBlock()) {
-      this.complete = true;
-      return false;
-    }
     const previousAt = this.nameAt;
     const previousSize = this.nameSize;
-    this.#readEntry();
+    do {
+      if (this.#k === this.#count && !this.#nextBlock()) {
+        this.complete = !this.#skipped;
+        return false;
+      }
+    } while (!this.#readsEntry());
     const { bytes } = this.#image;
     if (previousSize > 0 && !isLess(bytes, previousAt, previousSize, this.nameAt, this.nameSize))
       this.#complain("it is out of order or there twice");
@@ -59,12 +61,37 @@ export class DirectoryScan {
     return true;
   }
 
+  /** Goes to the next block that has entries; false when there is none. */
   #nextBlock(): boolean {
-    if (++this.#blockIndex >= blockCount(this.#inode)) return false;
-    this.#block = dataBlock(this.#image.view, this.#inode, this.#blockIndex);
-    this.#count = entryCount(this.#image.view, this.#block);
-    this.#k = 0;
-    return true;
+    const blocks = blockCount(this.#inode);
+    while (++this.#blockIndex < blocks && !this.#report.full) {
+      try {
+        this.#block = dataBlock(this.#image.view, this.#inode, this.#blockIndex);
+        this.#count = entryCount(this.#image.view, this.#block);
+        this.#k = 0;
+        return true;
+      } catch (error) {
+        this.#skip(error);
+      }
+    }
+    return false;
+  }
+
+  #readsEntry(): boolean {
+    try {
+      this.#readEntry();
+      return true;
+    } catch (error) {
+      this.#skip(error);
+      return false;
+    }
+  }
+
+  /** The block cannot be read any further. */
+  #skip(error: unknown): void {
+    this.#report.caught(this.#here, this.#inode.at, error);
+    this.#skipped = true;
+    this.#k = this.#count;
   }
 
   #readEntry(): void {
@@ -75,11 +102,11 @@ export class DirectoryScan {
     const last = this.#k + 1 === this.#count;
     const limit = last ? size : D.nameOffset.read(view, this.entry + dirent.size);
     if (start < this.#count * dirent.size || limit <= start || limit > size)
-      throw unreadable(`directory entry at ${this.entry} has its name nowhere`);
+      throw new BrokenRule(this.entry, `directory entry at ${this.entry} has its name nowhere`);
     let end = limit;
     if (last) for (end = start; end < limit && view.getUint8(offset + end) !== 0; ) end++;
     if (end === start || end - start > MAX_NAME)
-      throw unreadable(`directory entry at ${this.entry} has a name of ${end - start} bytes`);
+      throw new BrokenRule(this.entry, `directory entry at ${this.entry} has a name of ${end - start} bytes`);
     this.nameAt = offset + start;
     this.nameSize = end - start;
   }

@@ -5,6 +5,7 @@
  */
 import { byteString, printable } from "../base/byte-string.ts";
 import { isCode, type NydusError } from "../base/error.ts";
+import { BrokenRule } from "./broken-rule.ts";
 
 export interface Violation {
   /** In the image: "/usr/bin/x"; "" for the tables. */
@@ -48,7 +49,7 @@ export class Report {
   /** Only what damaged bytes cause is a violation. */
   caught(here: Here, offset: number, error: unknown): void {
     if (!isCode(error, "corrupt") && !isCode(error, "unsupported")) throw error;
-    this.add(here, offset, messageOf(error));
+    this.add(here, error instanceof BrokenRule ? error.offset : offset, messageOf(error));
   }
 
   guard(here: Here, offset: number, work: () => void): void {

@@ -7,14 +7,24 @@
  *
  * @module
  */
-import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
+import { Bootstrap } from "./bootstrap.ts";
+import { BrokenRule, type Complain } from "./broken-rule.ts";
 import { ChunkChecker } from "./check-chunks.ts";
 import { checkDevices } from "./check-devices.ts";
 import { DirectoryScan } from "./check-directory.ts";
 import { type Here, Report, TABLES, type Violation } from "./check-report.ts";
+import { SLOT_TABLE_OFFSET } from "./device-slot.ts";
 import { dirent, ENTRY_TYPES } from "./dirent.ts";
 import { extendedInode, LAYOUT, NID_UNIT } from "./inode.ts";
-import { blockCount, dataBlock, hasXattrs, linkCount, locateInode, type RawInode } from "./inode-reader.ts";
+import {
+  blockCount,
+  chunkIndexes,
+  dataBlock,
+  hasXattrs,
+  linkCount,
+  locateInode,
+  type RawInode,
+} from "./inode-reader.ts";
 import { unreadable } from "./superblock-reader.ts";
 import { MAX_DEPTH } from "./tree-reader.ts";
 
@@ -26,10 +36,18 @@ const MAX_TARGET = 4095;
 /** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */
 export function checkBootstrap(bytes: Uint8Array): Violation[] {
   const report = new Report(bytes);
+  let soundBlobs = true;
+  const complain: Complain = (broken) => {
+    // Offsets below are those of the superblocks, which say nothing about single blobs.
+    if (!(broken instanceof BrokenRule) || broken.offset >= SLOT_TABLE_OFFSET) soundBlobs = false;
+    report.caught(TABLES, 0, broken);
+  };
   report.guard(TABLES, 0, () => {
-    const image = openBootstrap(bytes);
+    const image = new Bootstrap(bytes, complain);
     checkDevices(image, report);
-    new Walk(image, report).run();
+    // Chunks of blobs of which nothing true is known would all be wrong.
+    const chunks = soundBlobs ? new ChunkChecker(image, complain) : undefined;
+    new Walk(image, report, chunks).run();
   });
   return report.violations;
 }
@@ -60,7 +78,7 @@ const E = extendedInode.fields;
 class Walk {
   readonly #image: Bootstrap;
   readonly #report: Report;
-  readonly #chunks: ChunkChecker;
+  readonly #chunks: ChunkChecker | undefined;
   /** By nid. */
   readonly #seen: Uint8Array;
   readonly #links = new Map<number, Links>();
@@ -68,10 +86,10 @@ class Walk {
   /** Bytes that inodes may still claim: honest ones do not share any. */
   #unclaimed: number;
 
-  constructor(image: Bootstrap, report: Report) {
+  constructor(image: Bootstrap, report: Report, chunks: ChunkChecker | undefined) {
     this.#image = image;
     this.#report = report;
-    this.#chunks = new ChunkChecker(image);
+    this.#chunks = chunks;
     const { length } = image.bytes;
     this.#seen = new Uint8Array(Math.ceil((length - image.superblock.metaOffset) / NID_UNIT));
     this.#unclaimed = length;
@@ -89,7 +107,7 @@ class Walk {
       this.#directory(visit);
     }
     const { chunkTable } = this.#image.superblock;
-    this.#report.guard(TABLES, chunkTable.offset, () => this.#chunks.finish());
+    this.#report.guard(TABLES, chunkTable.offset, () => this.#chunks?.finish());
     for (const { found, claimed, here, at } of this.#links.values())
       if (found !== claimed) this.#report.add(here, at, `it has ${found} names, its inode says ${claimed}`);
   }
@@ -104,7 +122,7 @@ class Walk {
     let children = 0;
     const scan = new DirectoryScan(this.#image, visit, this.#report);
     this.#report.guard(visit, at, () => {
-      this.#common(inode, inode.size);
+      this.#common(inode, inode.size, visit);
       while (scan.next()) if (this.#entry(scan, visit)) children++;
     });
     if (!scan.complete) return;
@@ -132,7 +150,7 @@ class Walk {
       const inode = locateInode(view, this.#image.superblock, nid);
       directory = inode.kind === "directory";
       if (ENTRY_TYPES[inode.kind] !== type)
-        throw unreadable(`it is a ${inode.kind}, its entry says type ${type}`);
+        this.#report.add(here, entry, `it is a ${inode.kind}, its entry says type ${type}`);
       if (directory) this.#enter({ ...here, parent: visit, nid, depth: visit.depth + 1 });
       else this.#leaf(inode, here);
     } catch (error) {
@@ -157,31 +175,40 @@ class Walk {
       return;
     }
     this.#seen[nid] = LEAF;
-    if (claimed === 0) throw unreadable("it has 0 links");
+    if (claimed === 0) this.#report.add(here, at, "it has 0 links");
     if (claimed > 1) this.#links.set(nid, { found: 1, claimed, here, at });
-    if (kind === "file") {
-      this.#common(inode, this.#chunks.indexSize(inode));
-      this.#chunks.check(inode);
-    } else if (kind === "symlink") this.#symlink(inode);
-    else {
-      this.#common(inode, 0);
-      if (size !== 0 || inode.layout !== LAYOUT.plain) throw unreadable(`a ${kind} has data`);
+    try {
+      if (kind === "file") this.#file(inode, here);
+      else if (kind === "symlink") this.#symlink(inode, here);
+      else {
+        this.#common(inode, 0, here);
+        if (size !== 0 || inode.layout !== LAYOUT.plain) throw unreadable(`a ${kind} has data`);
+      }
+    } catch (error) {
+      this.#report.caught(here, at, error);
     }
   }
 
-  #symlink(inode: RawInode): void {
+  #file(inode: RawInode, here: Here): void {
+    const { view, superblock } = this.#image;
+    this.#common(inode, chunkIndexes(view, inode, superblock.chunkSize).size, here);
+    this.#chunks?.check(inode, (broken) => this.#report.caught(here, inode.at, broken));
+  }
+
+  #symlink(inode: RawInode, here: Here): void {
     if (inode.size === 0 || inode.size > MAX_TARGET) throw unreadable(`its target has ${inode.size} bytes`);
-    this.#common(inode, inode.size);
+    this.#common(inode, inode.size, here);
     for (let k = 0; k < blockCount(inode); k++) dataBlock(this.#image.view, inode, k);
     if (this.#image.readlink(inode.nid).includes(0)) throw unreadable("its target has a NUL byte");
   }
 
-  /** What every inode has: a place of its own, a time, xattrs. */
-  #common(inode: RawInode, dataSize: number): void {
+  /** What every inode has: a place of its own, a time, xattrs. @throws corrupt when it has no place of its own */
+  #common(inode: RawInode, dataSize: number, here: Here): void {
+    const { at } = inode;
     this.#unclaimed -= inode.headSize + dataSize;
     if (this.#unclaimed < 0) throw unreadable("its inodes claim more bytes than the file has");
-    if (inode.extended && E.mtimeNs.read(this.#image.view, inode.at) >= 1e9)
-      throw unreadable("its time has more than a second of nanoseconds");
-    if (hasXattrs(inode)) this.#image.xattrs(inode.nid);
+    if (inode.extended && E.mtimeNs.read(this.#image.view, at) >= 1e9)
+      this.#report.add(here, at, "its time has more than a second of nanoseconds");
+    if (hasXattrs(inode)) this.#report.guard(here, at, () => this.#image.xattrs(inode.nid));
   }
 }

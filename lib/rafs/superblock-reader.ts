@@ -8,6 +8,7 @@ import { corrupt, NydusError } from "../base/error.ts";
 import { isPowerOfTwo } from "../base/math.ts";
 import type { RecordOf } from "../base/struct.ts";
 import { blobEntry } from "./blob-table.ts";
+import { BrokenRule, type Complain, Fatal, refuse } from "./broken-rule.ts";
 import { chunkRecord } from "./chunk-record.ts";
 import { deviceSlot, SLOT_TABLE_OFFSET } from "./device-slot.ts";
 import {
@@ -47,28 +48,27 @@ export function unsupported(feature: string): NydusError {
   return new NydusError("unsupported", `Cannot use the bootstrap: ${feature}`);
 }
 
-function require(condition: boolean, state: string): void {
-  if (!condition) throw unreadable(state);
-}
-
-/** @throws corrupt, unsupported */
-export function readSuperblock(view: DataView): Superblock {
-  if (view.byteLength >= 4 && view.getUint32(0, true) === RAFS_V5_MAGIC)
-    throw unsupported("it is RAFS v5, not v6");
-  require(view.byteLength >= 2 * BLOCK_SIZE, `it has ${view.byteLength} bytes, less than two blocks`);
+/** @throws corrupt, unsupported: what `complain` makes of broken rules, and at once where nothing can be read */
+export function readSuperblock(view: DataView, complain: Complain = refuse): Superblock {
+  const length = view.byteLength;
+  if (length >= 4 && view.getUint32(0, true) === RAFS_V5_MAGIC) throw unsupported("it is RAFS v5, not v6");
+  if (length < 2 * BLOCK_SIZE) throw unreadable(`it has ${length} bytes, less than two blocks`);
   const erofs = superblock.read(view, SUPERBLOCK_OFFSET);
-  require(erofs.magic === EROFS_MAGIC, "there is no EROFS superblock at 1024");
-  require((erofs.compat & COMPAT_RAFS_V6) !== 0, "it is an EROFS image, but not of RAFS v6");
+  if (erofs.magic !== EROFS_MAGIC)
+    throw new BrokenRule(SUPERBLOCK_OFFSET, "there is no EROFS superblock at 1024");
+  if ((erofs.compat & COMPAT_RAFS_V6) === 0)
+    throw new BrokenRule(erofsAt("compat"), "it is an EROFS image, but not of RAFS v6");
   const ext = extension.read(view, EXTENSION_OFFSET);
-  const flags = readFlags(ext.flags);
+  const flags = readFlags(ext.flags, complain);
   const tarfs = (flags.flags & SUPERBLOCK_FLAGS.tarfs) !== 0;
-  require(!tarfs || flags.digester === "sha256", "it is in tarfs mode, but not with SHA-256");
+  if (tarfs && flags.digester !== "sha256")
+    complain(new BrokenRule(extensionAt("flags"), "it is in tarfs mode, but not with SHA-256"));
   const blockSize = 2 ** (tarfs ? TAR_BLOCK_BITS : BLOCK_BITS);
-  checkErofs(erofs, view.byteLength, blockSize);
-  const tables = readTables(ext, erofs.devices, view.byteLength);
-  require(isPowerOfTwo(ext.chunkSize) &&
-    ext.chunkSize >= MIN_CHUNK_SIZE &&
-    ext.chunkSize <= MAX_CHUNK_SIZE, `chunk size ${ext.chunkSize} is not a power of two from 4096 to 16 MiB`);
+  checkErofs(erofs, length, complain);
+  const fatal = new Fatal();
+  checkGeometry(erofs, ext.chunkSize, { length, blockSize }, fatal);
+  const tables = readTables(ext, erofs.devices, length, fatal);
+  fatal.throw(complain);
   return {
     inodes: erofs.inodes,
     blocks: erofs.blocks,
@@ -83,61 +83,103 @@ export function readSuperblock(view: DataView): Superblock {
   };
 }
 
-function readFlags(stored: bigint): Pick<Superblock, "flags" | "compressor" | "digester"> {
-  require(stored <= 0xffff_ffffn, `superblock flags 0x${stored.toString(16)} are not known`);
-  const flags = Number(stored);
+function erofsAt(field: keyof ErofsFields): number {
+  return SUPERBLOCK_OFFSET + superblock.fields[field].offset;
+}
+
+function extensionAt(field: keyof ExtensionFields): number {
+  return EXTENSION_OFFSET + extension.fields[field].offset;
+}
+
+function readFlags(
+  stored: bigint,
+  complain: Complain,
+): Pick<Superblock, "flags" | "compressor" | "digester"> {
+  const bad = (state: string): void => complain(new BrokenRule(extensionAt("flags"), state));
+  if (stored > 0xffff_ffffn) bad(`superblock flags 0x${stored.toString(16)} are not known`);
+  const flags = Number(stored & 0xffff_ffffn);
   const unknown = (flags & ~KNOWN_SUPERBLOCK_FLAGS) >>> 0;
-  require(unknown === 0, `superblock flags 0x${unknown.toString(16)} are not known`);
+  if (unknown !== 0) bad(`superblock flags 0x${unknown.toString(16)} are not known`);
   const compressor = onlyFlag(flags, COMPRESSOR_FLAGS);
-  if (compressor === undefined) throw unreadable("its flags do not name exactly one compressor");
+  if (compressor === undefined) bad("its flags do not name exactly one compressor");
   const digester = onlyFlag(flags, DIGESTER_FLAGS);
-  if (digester === undefined) throw unreadable("its flags do not name exactly one digest algorithm");
-  return { flags, compressor, digester };
+  if (digester === undefined) bad("its flags do not name exactly one digest algorithm");
+  return { flags, compressor: compressor ?? "none", digester: digester ?? "sha256" };
 }
 
 /** Features that the kernel would act upon, and that no v6 bootstrap has, are refused too. */
-function checkErofs(erofs: ErofsFields, length: number, blockSize: number): void {
-  require(2 ** erofs.blockBits === blockSize, `block size 2^${erofs.blockBits} is not ${blockSize}`);
-  require(length % BLOCK_SIZE === 0, `its length ${length} is not a multiple of 4096`);
-  require(erofs.checksum === 0, "it has a superblock checksum");
-  require(erofs.compat ===
-    COMPAT_RAFS_V6, `compatible features 0x${erofs.compat.toString(16)} are not known`);
-  require(erofs.incompat ===
-    INCOMPAT, `incompatible features are 0x${erofs.incompat.toString(16)} instead of 0xc`);
-  require(erofs.extraSlots === 0 && erofs.union === 0, "the superblock has extensions that v6 does not have");
-  require(erofs.directoryBits === 0, "directory blocks are not as large as blocks");
-  require(erofs.rest.every((byte) => byte === 0), "reserved bytes of the superblock are not zero");
-  require(erofs.xattrBlock === 0, "it has a shared xattr area");
-  require(erofs.inodes !== 0, "it has no inodes");
-  require(erofs.slotOffset ===
-    SLOT_OFFSET, `device slots start at slot ${erofs.slotOffset} instead of ${SLOT_OFFSET}`);
-  require(erofs.metaBlock * blockSize < length, "the metadata base lies past the end");
+function checkErofs(erofs: ErofsFields, length: number, complain: Complain): void {
+  const hex = (bits: number): string => `0x${bits.toString(16)}`;
+  const rule = (holds: boolean, field: keyof ErofsFields, state: string): void => {
+    if (!holds) complain(new BrokenRule(erofsAt(field), state));
+  };
+  const { compat, incompat, slotOffset } = erofs;
+  if (length % BLOCK_SIZE !== 0) complain(unreadable(`its length ${length} is not a multiple of 4096`));
+  rule(erofs.checksum === 0, "checksum", "it has a superblock checksum");
+  rule(compat === COMPAT_RAFS_V6, "compat", `compatible features ${hex(compat)} are not known`);
+  rule(incompat === INCOMPAT, "incompat", `incompatible features are ${hex(incompat)} instead of 0xc`);
+  rule(erofs.extraSlots === 0, "extraSlots", "the superblock has extensions that v6 does not have");
+  rule(erofs.union === 0, "union", "the superblock has extensions that v6 does not have");
+  rule(erofs.directoryBits === 0, "directoryBits", "directory blocks are not as large as blocks");
+  rule(
+    erofs.rest.every((byte) => byte === 0),
+    "rest",
+    "reserved bytes of the superblock are not zero",
+  );
+  rule(erofs.xattrBlock === 0, "xattrBlock", "it has a shared xattr area");
+  rule(erofs.inodes !== 0, "inodes", "it has no inodes");
+  const slots = `device slots start at slot ${slotOffset} instead of ${SLOT_OFFSET}`;
+  rule(slotOffset === SLOT_OFFSET, "slotOffset", slots);
+}
+
+/** Without these, no place in the file can be found. */
+function checkGeometry(
+  { blockBits, metaBlock }: ErofsFields,
+  chunkSize: number,
+  { length, blockSize }: { readonly length: number; readonly blockSize: number },
+  fatal: Fatal,
+): void {
+  if (2 ** blockBits !== blockSize)
+    fatal.add(new BrokenRule(erofsAt("blockBits"), `block size 2^${blockBits} is not ${blockSize}`));
+  if (metaBlock * blockSize >= length)
+    fatal.add(new BrokenRule(erofsAt("metaBlock"), "the metadata base lies past the end"));
+  if (!isPowerOfTwo(chunkSize) || chunkSize < MIN_CHUNK_SIZE || chunkSize > MAX_CHUNK_SIZE) {
+    const state = `chunk size ${chunkSize} is not a power of two from 4096 to 16 MiB`;
+    fatal.add(new BrokenRule(extensionAt("chunkSize"), state));
+  }
 }
 
 function readTables(
   ext: ExtensionFields,
   devices: number,
   length: number,
+  fatal: Fatal,
 ): Pick<Superblock, "blobTable" | "chunkTable" | "prefetchTable"> {
   const slotsEnd = SLOT_TABLE_OFFSET + devices * deviceSlot.size;
-  const table = (name: string, offset: number, size: number, unit: number, alignment: number): Region => {
-    require(size % unit === 0, `the ${name} table's size ${size} is not a multiple of ${unit}`);
+  const table = (name: "blob" | "chunk" | "prefetch", unit: number, alignment: number): Region => {
+    const offset = ext[`${name}TableOffset`];
+    const size = ext[`${name}TableSize`];
+    const rule = (holds: boolean, state: string): void => {
+      if (!holds) fatal.add(new BrokenRule(extensionAt(`${name}TableOffset`), `the ${name} table${state}`));
+    };
+    rule(size % unit === 0, `'s size ${size} is not a multiple of ${unit}`);
     if (size === 0) return { offset, size };
-    require(offset % alignment === 0 &&
-      offset >= BLOCK_SIZE &&
-      offset >= slotsEnd, `the ${name} table cannot start at ${offset}`);
-    require(offset + size <= length, `the ${name} table ends past the end of the file`);
+    const starts = offset % alignment === 0 && offset >= BLOCK_SIZE && offset >= slotsEnd;
+    rule(starts, ` cannot start at ${offset}`);
+    rule(offset + size <= length, " ends past the end of the file");
     return { offset, size };
   };
-  const blobTable = table("blob", ext.blobTableOffset, ext.blobTableSize, blobEntry.size, BLOCK_SIZE);
-  const chunkTable = table("chunk", ext.chunkTableOffset, ext.chunkTableSize, chunkRecord.size, BLOCK_SIZE);
-  const prefetchTable = table("prefetch", ext.prefetchTableOffset, ext.prefetchTableSize, 4, 4);
-  require(disjoint(blobTable, chunkTable) &&
-    disjoint(blobTable, prefetchTable) &&
-    disjoint(chunkTable, prefetchTable), "its tables overlap");
-  require(slotsEnd <= length &&
-    (devices === 0 ||
-      slotsEnd <= blobTable.offset), `${devices} device slots do not fit before the blob table`);
+  const blobTable = table("blob", blobEntry.size, BLOCK_SIZE);
+  const chunkTable = table("chunk", chunkRecord.size, BLOCK_SIZE);
+  const prefetchTable = table("prefetch", 4, 4);
+  if (
+    !disjoint(blobTable, chunkTable) ||
+    !disjoint(blobTable, prefetchTable) ||
+    !disjoint(chunkTable, prefetchTable)
+  )
+    fatal.add(new BrokenRule(EXTENSION_OFFSET, "its tables overlap"));
+  if (slotsEnd > length || (devices !== 0 && slotsEnd > blobTable.offset))
+    fatal.add(new BrokenRule(erofsAt("devices"), `${devices} device slots do not fit before the blob table`));
   return { blobTable, chunkTable, prefetchTable };
 }
 

@@ -9,9 +9,10 @@ import type { Compressor } from "../../base/compression.ts";
 import type { ChunkDigester } from "../../base/digest.ts";
 import { struct, u32, u64 } from "../../base/struct.ts";
 import { MAX_BLOBS, MAX_CHUNKS, MAX_COMPRESSED_SIZE, MAX_UNCOMPRESSED_SIZE } from "../blob-table.ts";
+import { BrokenRule, type Complain, refuse } from "../broken-rule.ts";
 import { BLOB_FEATURES } from "../flags.ts";
 import type { Region } from "../superblock.ts";
-import { unreadable, unsupported } from "../superblock-reader.ts";
+import { unsupported } from "../superblock-reader.ts";
 import { localSize } from "./local-space.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -55,20 +56,21 @@ const UNSUPPORTED: readonly (readonly [bit: number, sentence: string])[] = [
   [BLOB_FEATURES.external, "it is RAFS v5 with external files as blobs"],
 ];
 
-/** @throws corrupt, unsupported */
-export function readBlobs(view: DataView, superblock: Superblock): V5Blob[] {
+/** @throws corrupt, unsupported: what `complain` makes of broken rules, and where ids and facts do not go together */
+export function readBlobs(view: DataView, superblock: Superblock, complain: Complain = refuse): V5Blob[] {
   const { blobTable, extendedTable } = superblock;
-  const ids = readIds(view, blobTable);
+  const ids = readIds(view, blobTable, complain);
   const count = extendedTable.size / extendedEntry.size;
   if (count === 0 && ids.length > 0)
     throw unsupported("it is of the first RAFS v5 builders, which did not number the chunks of a blob");
-  if (count !== ids.length) throw unreadable(`it has ${ids.length} blob ids but facts of ${count} blobs`);
-  if (new Set(ids).size !== count) throw unreadable("two blobs have the same id");
-  return ids.map((id, i) => readBlob(view, superblock, id, i));
+  if (count !== ids.length)
+    throw new BrokenRule(blobTable.offset, `it has ${ids.length} blob ids but facts of ${count} blobs`);
+  if (new Set(ids).size !== count) complain(new BrokenRule(blobTable.offset, "two blobs have the same id"));
+  return ids.map((id, i) => readBlob(view, superblock, id, i, complain));
 }
 
 /** The padding of the table must not be taken for another entry. */
-function readIds(view: DataView, { offset, size }: Region): string[] {
+function readIds(view: DataView, { offset, size }: Region, complain: Complain): string[] {
   const ids: string[] = [];
   const end = offset + size;
   for (let at = offset; end - at > idHead.size; ) {
@@ -77,24 +79,31 @@ function readIds(view: DataView, { offset, size }: Region): string[] {
     let stop = start;
     while (stop < end && view.getUint8(stop) !== 0) stop++;
     const id = byteString(new Uint8Array(view.buffer, view.byteOffset + start, stop - start));
-    if (!BLOB_ID.test(id)) throw unreadable(`blob ${ids.length} is not named by 64 hex digits`);
+    if (!BLOB_ID.test(id))
+      complain(new BrokenRule(start, `blob ${ids.length} is not named by 64 hex digits`));
     ids.push(id);
     at = stop + 1;
   }
   return ids;
 }
 
-function readBlob(view: DataView, superblock: Superblock, id: string, index: number): V5Blob {
+function readBlob(
+  view: DataView,
+  superblock: Superblock,
+  id: string,
+  index: number,
+  complain: Complain,
+): V5Blob {
   const at = superblock.extendedTable.offset + index * extendedEntry.size;
   const { compressor, digester } = superblock;
   const { chunkCount, features, uncompressedSize, compressedSize } = extendedEntry.read(view, at);
-  const bad = (state: string): never => {
-    throw unreadable(`blob ${index} ${state}`);
-  };
-  for (const [bit, sentence] of UNSUPPORTED) if ((features & bit) !== 0) throw unsupported(sentence);
-  if (chunkCount > MAX_CHUNKS) bad(`has ${chunkCount} chunks`);
-  if (compressedSize > MAX_COMPRESSED_SIZE) bad(`has ${compressedSize} compressed bytes`);
-  if (uncompressedSize > MAX_UNCOMPRESSED_SIZE) bad(`has ${uncompressedSize} uncompressed bytes`);
+  const bad = (field: keyof typeof extendedEntry.fields, state: string): void =>
+    complain(new BrokenRule(at + extendedEntry.fields[field].offset, `blob ${index} ${state}`));
+  for (const [bit, sentence] of UNSUPPORTED) if ((features & bit) !== 0) complain(unsupported(sentence));
+  if (chunkCount > MAX_CHUNKS) bad("chunkCount", `has ${chunkCount} chunks`);
+  if (compressedSize > MAX_COMPRESSED_SIZE) bad("compressedSize", `has ${compressedSize} compressed bytes`);
+  if (uncompressedSize > MAX_UNCOMPRESSED_SIZE)
+    bad("uncompressedSize", `has ${uncompressedSize} uncompressed bytes`);
   const blob = {
     id,
     chunkCount,
@@ -104,7 +113,7 @@ function readBlob(view: DataView, superblock: Superblock, id: string, index: num
     compressedSize,
     packedSize: uncompressedSize,
   };
-  if (dataSize(blob) < 0) bad("has no room for its chunks");
+  if (dataSize(blob) < 0) bad("compressedSize", "has no room for its chunks");
   return { ...blob, uncompressedSize: localSize(uncompressedSize, chunkCount) };
 }
 

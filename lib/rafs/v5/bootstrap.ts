@@ -10,6 +10,7 @@
 import { type ByteString, byteString, byteStringOf } from "../../base/byte-string.ts";
 import { viewOf } from "../../base/struct.ts";
 import type { Extent, InodeAttributes } from "../bootstrap.ts";
+import { type Complain, refuse } from "../broken-rule.ts";
 import { chunkRecord } from "../chunk-record.ts";
 import type { DirectoryEntry } from "../directory-reader.ts";
 import type { Region } from "../superblock.ts";
@@ -35,11 +36,12 @@ export class V5Bootstrap {
   readonly blobs: readonly V5Blob[];
   readonly rootNid = ROOT_INO;
 
-  constructor(bytes: Uint8Array) {
+  /** @param complain what is done about broken rules of superblock and blob tables */
+  constructor(bytes: Uint8Array, complain: Complain = refuse) {
     this.bytes = bytes;
     this.view = viewOf(bytes);
-    this.superblock = readSuperblock(this.view);
-    this.blobs = readBlobs(this.view, this.superblock);
+    this.superblock = readSuperblock(this.view, complain);
+    this.blobs = readBlobs(this.view, this.superblock, complain);
   }
 
   /** The record of one name. @throws corrupt */

@@ -4,6 +4,7 @@
  * @module
  */
 import { sameBytes } from "../../base/digest.ts";
+import { BrokenRule, type Complain } from "../broken-rule.ts";
 import { chunkRecord } from "../chunk-record.ts";
 import type { Region } from "../superblock.ts";
 import { unreadable } from "../superblock-reader.ts";
@@ -24,15 +25,20 @@ export class InodeChecker {
   /** Bytes that records may still claim: honest ones do not share any. */
   #unclaimed: number;
 
-  constructor(image: V5Bootstrap) {
+  readonly #complain: Complain;
+
+  /** @param complain is told of broken rules of the inode that is being looked at */
+  constructor(image: V5Bootstrap, complain: Complain) {
     this.#image = image;
+    this.#complain = complain;
     this.#unclaimed = image.bytes.byteLength;
   }
 
   root(inode: RawInode): void {
-    if (inode.kind !== "directory") throw unreadable("the root is not a directory");
-    if (I.parent.read(this.#image.view, inode.at) !== 0) throw unreadable("the root is in a directory");
-    if (this.#image.ino(inode) !== ROOT_INO) throw unreadable("the root has another number");
+    const { view } = this.#image;
+    this.#rule(inode.kind === "directory", inode, "the root is not a directory");
+    this.#rule(I.parent.read(view, inode.at) === 0, inode, "the root is in a directory");
+    this.#rule(this.#image.ino(inode) === ROOT_INO, inode, "the root has another number");
   }
 
   /**
@@ -42,33 +48,39 @@ export class InodeChecker {
   name(inode: RawInode, owner: number, sorted: boolean): void {
     const image = this.#image;
     const name = image.name(inode);
-    if (name === "" || name.length > MAX_NAME) throw unreadable(`its name has ${name.length} bytes`);
-    if (/[/\0]/.test(name)) throw unreadable('its name has a "/" or a NUL');
-    if (name === "." || name === "..") throw unreadable("no entry can have its name");
-    if (sorted && image.name(image.raw(inode.number - 1)) >= name)
-      throw unreadable("it is out of order or there twice");
+    this.#rule(name !== "" && name.length <= MAX_NAME, inode, `its name has ${name.length} bytes`);
+    this.#rule(!/[/\0]/.test(name), inode, 'its name has a "/" or a NUL');
+    this.#rule(name !== "." && name !== "..", inode, "no entry can have its name");
     const parent = I.parent.read(image.view, inode.at);
-    if (parent !== owner) throw unreadable(`it says that it is in directory ${parent}, not ${owner}`);
+    this.#rule(parent === owner, inode, `it says that it is in directory ${parent}, not ${owner}`);
+    if (sorted && image.name(image.raw(inode.number - 1)) >= name)
+      this.#rule(false, inode, "it is out of order or there twice");
   }
 
+  /** @throws corrupt where records cannot be what they claim together */
   record(inode: RawInode): void {
     const { view, superblock } = this.#image;
     const { at, kind, flags, childCount } = inode;
     this.#unclaimed -= inode.end - at;
     if (this.#unclaimed < 0) throw unreadable("its inodes claim more bytes than the file has");
-    if (flags > ALL_FLAGS) throw unreadable(`it has unknown flags 0x${flags.toString(16)}`);
-    if (((flags & INODE_FLAGS.symlink) !== 0) !== (kind === "symlink"))
-      throw unreadable(`it is a ${kind}, its flags disagree`);
     const ino = this.#image.ino(inode);
-    if (ino < 1 || ino > inodeCount(superblock))
-      throw unreadable(`its number ${ino} is not in the inode table`);
-    if (ino !== inode.number && kind === "directory") throw unreadable("a directory has two names");
-    if (I.nlink.read(view, at) === 0) throw unreadable("it has 0 links");
-    if (I.mtimeNs.read(view, at) >= 1e9) throw unreadable("its time has more than a second of nanoseconds");
-    readXattrs(view, inode.xattrs);
+    const counted = ino >= 1 && ino <= inodeCount(superblock);
+    this.#rule(flags <= ALL_FLAGS, inode, `it has unknown flags 0x${flags.toString(16)}`);
+    const isLink = (flags & INODE_FLAGS.symlink) !== 0;
+    this.#rule(isLink === (kind === "symlink"), inode, `it is a ${kind}, its flags disagree`);
+    this.#rule(counted, inode, `its number ${ino} is not in the inode table`);
+    this.#rule(!counted || ino === inode.number || kind !== "directory", inode, "a directory has two names");
+    this.#rule(I.nlink.read(view, at) !== 0, inode, "it has 0 links");
+    const nanoseconds = I.mtimeNs.read(view, at);
+    this.#rule(nanoseconds < 1e9, inode, "its time has more than a second of nanoseconds");
     if (kind === "symlink") this.#symlink(inode);
     else if (kind === "file") this.#file(inode);
-    else if (kind !== "directory" && childCount !== 0) throw unreadable(`a ${kind} has data`);
+    else this.#rule(kind === "directory" || childCount === 0, inode, `a ${kind} has data`);
+    readXattrs(view, inode.xattrs);
+  }
+
+  #rule(holds: boolean, { at }: RawInode, state: string): void {
+    if (!holds) this.#complain(new BrokenRule(at, state));
   }
 
   /** All names of a file must stand for the same content; attributes are those of the first name. */
@@ -95,27 +107,28 @@ export class InodeChecker {
     );
   }
 
-  #symlink({ target }: RawInode): void {
+  #symlink(inode: RawInode): void {
     const { bytes } = this.#image;
-    if (target.size === 0 || target.size > MAX_TARGET)
-      throw unreadable(`its target has ${target.size} bytes`);
-    if (bytes.subarray(target.offset, target.offset + target.size).includes(0))
-      throw unreadable("its target has a NUL byte");
+    const { offset, size } = inode.target;
+    this.#rule(size > 0 && size <= MAX_TARGET, inode, `its target has ${size} bytes`);
+    const hasNul = bytes.subarray(offset, offset + size).includes(0);
+    this.#rule(!hasNul, inode, "its target has a NUL byte");
   }
 
-  #file({ at, chunks, childCount }: RawInode): void {
+  #file(inode: RawInode): void {
     const { view, superblock } = this.#image;
     const { chunkSize } = superblock;
+    const { at, chunks, childCount } = inode;
     const size = I.size.read(view, at);
     if (childCount !== Math.ceil(size / chunkSize))
-      throw unreadable(`the file of ${size} bytes has ${childCount} chunks`);
+      return this.#rule(false, inode, `the file of ${size} bytes has ${childCount} chunks`);
     for (let i = 0; i < childCount; i++) {
       const record = chunks.offset + i * chunkRecord.size;
       const start = i * chunkSize;
       if (R.uncompressedSize.read(view, record) !== Math.min(chunkSize, size - start))
-        throw unreadable(`chunk ${i} has not the size of its part of the file`);
+        this.#complain(new BrokenRule(record, `chunk ${i} has not the size of its part of the file`));
       if (R.fileOffset.read(view, record) !== start)
-        throw unreadable(`chunk ${i} says that it is of another part of the file`);
+        this.#complain(new BrokenRule(record, `chunk ${i} says that it is of another part of the file`));
     }
   }
 }

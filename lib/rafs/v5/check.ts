@@ -8,6 +8,7 @@
  * @module
  */
 import { type ChunkHasher, chunkHasher, sameBytes } from "../../base/digest.ts";
+import { BrokenRule, type Complain } from "../broken-rule.ts";
 import { type Here, Report, TABLES, type Violation } from "../check-report.ts";
 import { unreadable } from "../superblock-reader.ts";
 import { MAX_DEPTH } from "../tree-reader.ts";
@@ -17,19 +18,27 @@ import { chunkMaps } from "./chunk-maps.ts";
 import { inodeRecord, ROOT_INO } from "./inode.ts";
 import { contentDigest } from "./inode-digest.ts";
 import { inodeCount, type RawInode } from "./inode-reader.ts";
-import { ALIGNMENT } from "./superblock.ts";
+import { ALIGNMENT, SUPERBLOCK_SIZE } from "./superblock.ts";
 
 /** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */
 export async function checkV5(bytes: Uint8Array): Promise<Violation[]> {
   const report = new Report(bytes);
-  const image = opened(bytes, report);
-  if (image !== undefined) new Walk(image, await chunkHasher(image.superblock.digester), report).run();
+  let soundBlobs = true;
+  const complain: Complain = (broken) => {
+    // Offsets below are those of the superblock, which says nothing about single blobs.
+    if (!(broken instanceof BrokenRule) || broken.offset >= SUPERBLOCK_SIZE) soundBlobs = false;
+    report.caught(TABLES, 0, broken);
+  };
+  const image = opened(bytes, report, complain);
+  if (image === undefined) return report.violations;
+  new Walk(image, await chunkHasher(image.superblock.digester), report).run({ soundBlobs });
   return report.violations;
 }
 
-function opened(bytes: Uint8Array, report: Report): V5Bootstrap | undefined {
+/** Undefined when there are no tables to go by. */
+function opened(bytes: Uint8Array, report: Report, complain: Complain): V5Bootstrap | undefined {
   try {
-    return new V5Bootstrap(bytes);
+    return new V5Bootstrap(bytes, complain);
   } catch (error) {
     report.caught(TABLES, 0, error);
     return undefined;
@@ -45,6 +54,10 @@ class Walk {
   readonly #report: Report;
   readonly #inodes: InodeChecker;
   readonly #count: number;
+  /** By inode number: 1 when its record makes so little sense that its content cannot be looked at. */
+  readonly #givenUp: Uint8Array;
+  /** The inode that is being looked at. */
+  #current = ROOT_INO;
   /** By inode number: the directory that has it, and how deep it lies. */
   readonly #owner: Uint32Array;
   readonly #depth: Uint16Array;
@@ -53,30 +66,42 @@ class Walk {
     this.#image = image;
     this.#hasher = hasher;
     this.#report = report;
-    this.#inodes = new InodeChecker(image);
+    this.#inodes = new InodeChecker(image, (broken) => this.#note(broken));
     this.#count = inodeCount(image.superblock);
+    this.#givenUp = new Uint8Array(this.#count + 1);
     this.#owner = new Uint32Array(this.#count + 1);
     this.#depth = new Uint16Array(this.#count + 1);
   }
 
-  run(): void {
+  /** @param options.soundBlobs whether anything true is known of the blobs that chunks are in */
+  run({ soundBlobs }: { readonly soundBlobs: boolean }): void {
     this.#each((inode) => this.#structure(inode));
     const { prefetchTable } = this.#image.superblock;
     this.#report.guard(TABLES, prefetchTable.offset, () => this.#prefetch());
-    // What follows relies on the structure.
-    if (this.#report.violations.length > 0) return;
-    this.#report.guard(TABLES, 0, () => chunkMaps(this.#image));
+    if (soundBlobs && !this.#givenUp.includes(1))
+      chunkMaps(this.#image, (broken) => this.#report.caught(TABLES, 0, broken));
     this.#each((inode) => this.#content(inode));
   }
 
   #each(look: (inode: RawInode) => void): void {
     for (let number = ROOT_INO; number <= this.#count && !this.#report.full; number++) {
+      if (this.#givenUp[number] === 1) continue;
+      this.#current = number;
       try {
         look(this.#image.raw(number));
       } catch (error) {
-        this.#report.caught(this.#here(number), this.#recordAt(number), error);
+        this.#note(error);
+        this.#givenUp[number] = 1;
       }
     }
+  }
+
+  #note(error: unknown): void {
+    const { superblock, view } = this.#image;
+    const record = this.#recordAt(this.#current);
+    // An inode that lies nowhere is wrong in the inode table.
+    const entry = superblock.inodeTable.offset + 4 * (this.#current - 1);
+    this.#report.caught(this.#here(this.#current), record < view.byteLength ? record : entry, error);
   }
 
   /** A directory has a lower number than what is in it, so whoever owns an inode was looked at before. */
@@ -84,7 +109,10 @@ class Walk {
     const owner = this.#owner[inode.number] ?? NOBODY;
     if (inode.number === ROOT_INO) this.#inodes.root(inode);
     else if (owner === NOBODY) throw unreadable(`inode ${inode.number} is in no directory`);
-    else this.#inodes.name(inode, owner, this.#owner[inode.number - 1] === owner);
+    else {
+      const before = inode.number - 1;
+      this.#inodes.name(inode, owner, this.#owner[before] === owner && this.#givenUp[before] === 0);
+    }
     this.#inodes.record(inode);
     if (inode.kind === "directory" && inode.childCount > 0) this.#claim(inode);
   }
@@ -102,6 +130,11 @@ class Walk {
   }
 
   #content(inode: RawInode): void {
+    const { kind, childIndex, childCount } = inode;
+    if (this.#givenUp[this.#image.ino(inode)] !== 0) return;
+    // Its digest is made of theirs.
+    const below = this.#givenUp.subarray(childIndex, childIndex + childCount);
+    if (kind === "directory" && below.includes(1)) return;
     this.#inodes.link(inode);
     const stored = I.digest.read(this.#image.view, inode.at);
     if (!sameBytes(contentDigest(this.#image, inode, this.#hasher), stored))

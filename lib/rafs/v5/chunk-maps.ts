@@ -8,10 +8,10 @@
  */
 import type { NydusError } from "../../base/error.ts";
 import { MAX_CHUNKS } from "../blob-table.ts";
+import { BrokenRule, type Complain, refuse } from "../broken-rule.ts";
 import { type ChunkMap, emptyChunkMap } from "../chunk-map.ts";
 import { chunkRecord } from "../chunk-record.ts";
 import { CHUNK_FLAGS } from "../flags.ts";
-import { unreadable } from "../superblock-reader.ts";
 import { dataSize, type V5Blob } from "./blob-table.ts";
 import type { V5Bootstrap } from "./bootstrap.ts";
 import { inodeCount } from "./inode-reader.ts";
@@ -21,16 +21,16 @@ const R = chunkRecord.fields;
 const KNOWN_FLAGS = CHUNK_FLAGS.compressed | CHUNK_FLAGS.hasCrc;
 
 /** The chunks that the image uses of each blob, in the order of the blob table. @throws corrupt */
-export function chunkMaps(image: V5Bootstrap): ChunkMap[] {
-  const records = distinctRecords(image);
+export function chunkMaps(image: V5Bootstrap, complain: Complain = refuse): ChunkMap[] {
+  const records = distinctRecords(image, complain);
   const byBlob: number[][] = image.blobs.map(() => []);
   for (const key of Float64Array.from(records.keys()).sort())
     byBlob[Math.floor(key / MAX_CHUNKS)]?.push(records.get(key) ?? 0);
-  return image.blobs.map((blob, i) => chunkMap(image, blob, byBlob[i] ?? []));
+  return image.blobs.map((blob, i) => chunkMap(image, blob, byBlob[i] ?? [], complain));
 }
 
 /** Byte offset of one record of each chunk, by blob and index. */
-function distinctRecords(image: V5Bootstrap): Map<number, number> {
+function distinctRecords(image: V5Bootstrap, complain: Complain): Map<number, number> {
   const { view, blobs, superblock } = image;
   const records = new Map<number, number>();
   for (let number = 1; number <= inodeCount(superblock); number++) {
@@ -39,21 +39,28 @@ function distinctRecords(image: V5Bootstrap): Map<number, number> {
     if (inode.kind !== "file" || image.ino(inode) !== number) continue;
     const { offset, size } = inode.chunks;
     for (let at = offset; at < offset + size; at += chunkRecord.size) {
-      const key = chunkKey(view, at, blobs);
-      const known = records.get(key);
-      if (known === undefined) records.set(key, at);
-      else if (!sameChunk(image.bytes, known, at)) throw bad(at, "contradicts another record of its chunk");
+      const key = chunkKey(view, at, blobs, complain);
+      const known = key === undefined ? undefined : records.get(key);
+      if (key !== undefined && known === undefined) records.set(key, at);
+      else if (known !== undefined && !sameChunk(image.bytes, known, at))
+        complain(bad(at, "contradicts another record of its chunk"));
     }
   }
   return records;
 }
 
-function chunkKey(view: DataView, at: number, blobs: readonly V5Blob[]): number {
+/** @returns undefined for a record of no chunk */
+function chunkKey(
+  view: DataView,
+  at: number,
+  blobs: readonly V5Blob[],
+  complain: Complain,
+): number | undefined {
   const blob = R.blob.read(view, at);
   const index = R.index.read(view, at);
-  if (blob >= blobs.length) throw bad(at, "names no blob");
-  const count = blobs[blob]?.chunkCount ?? 0;
-  if (index >= count) throw bad(at, `is number ${index} of ${count} in its blob`);
+  const count = blobs[blob]?.chunkCount;
+  if (count === undefined) return void complain(bad(at, "names no blob"));
+  if (index >= count) return void complain(bad(at, `is number ${index} of ${count} in its blob`));
   return blob * MAX_CHUNKS + index;
 }
 
@@ -65,14 +72,19 @@ function sameChunk(bytes: Uint8Array, a: number, b: number): boolean {
 }
 
 /** @param records ascending by index */
-function chunkMap({ view, bytes, superblock }: V5Bootstrap, blob: V5Blob, records: number[]): ChunkMap {
+function chunkMap(
+  { view, bytes, superblock }: V5Bootstrap,
+  blob: V5Blob,
+  records: number[],
+  complain: Complain,
+): ChunkMap {
   const { compressor, digester, chunkSize } = superblock;
   const map = emptyMap(blob, records.length, { compressor, digester });
   let end = 0;
   records.forEach((at, i) => {
     const start = R.uncompressedOffset.read(view, at);
-    if (start < end) throw bad(at, `overlaps the chunk before it in blob ${blob.id}`);
-    checkRecord(view, at, blob, chunkSize);
+    if (start < end) complain(bad(at, `overlaps the chunk before it in blob ${blob.id}`));
+    checkRecord(view, at, blob, chunkSize, complain);
     end = start + R.uncompressedSize.read(view, at);
     map.uncompressedOffset[i] = localOffset(start, R.index.read(view, at));
     map.uncompressedLength[i] = R.uncompressedSize.read(view, at);
@@ -84,23 +96,25 @@ function chunkMap({ view, bytes, superblock }: V5Bootstrap, blob: V5Blob, record
   return map;
 }
 
-function checkRecord(view: DataView, at: number, blob: V5Blob, chunkSize: number): void {
+function checkRecord(view: DataView, at: number, blob: V5Blob, chunkSize: number, complain: Complain): void {
   const flags = R.flags.read(view, at);
   const start = R.uncompressedOffset.read(view, at);
   const length = R.uncompressedSize.read(view, at);
   const from = R.compressedOffset.read(view, at);
   const stored = R.compressedSize.read(view, at);
-  if ((flags & ~KNOWN_FLAGS) !== 0) throw bad(at, `has flags 0x${flags.toString(16)} that v5 does not have`);
-  if (length === 0 || length > chunkSize) throw bad(at, `has ${length} bytes`);
-  if (start + length > blob.packedSize) throw bad(at, `lies past the end of blob ${blob.id}`);
-  if (stored === 0 || from + stored > dataSize(blob))
-    throw bad(at, `is stored past the end of blob ${blob.id}`);
-  if ((flags & CHUNK_FLAGS.compressed) === 0 ? stored !== length : stored > length)
-    throw bad(at, `has ${stored} stored bytes for ${length}`);
+  const rule = (holds: boolean, state: string): void => {
+    if (!holds) complain(bad(at, state));
+  };
+  rule((flags & ~KNOWN_FLAGS) === 0, `has flags 0x${flags.toString(16)} that v5 does not have`);
+  rule(length !== 0 && length <= chunkSize, `has ${length} bytes`);
+  rule(start + length <= blob.packedSize, `lies past the end of blob ${blob.id}`);
+  rule(stored !== 0 && from + stored <= dataSize(blob), `is stored past the end of blob ${blob.id}`);
+  const fits = (flags & CHUNK_FLAGS.compressed) === 0 ? stored === length : stored <= length;
+  rule(fits, `has ${stored} stored bytes for ${length}`);
 }
 
 function bad(at: number, state: string): NydusError {
-  return unreadable(`the chunk record at ${at} ${state}`);
+  return new BrokenRule(at, `the chunk record at ${at} ${state}`);
 }
 
 function emptyMap(blob: V5Blob, count: number, format: Pick<ChunkMap, "compressor" | "digester">): ChunkMap {
