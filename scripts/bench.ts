@@ -15,6 +15,7 @@ import { startCountingProxy } from "../tests/support/counting-proxy.ts";
 import { startDockerRegistry } from "../tests/support/docker-registry.ts";
 import { umountAllUnder } from "../tests/support/mounts.ts";
 import { run, startService, waitFor } from "../tests/support/process.ts";
+import { benchKinds } from "./bench-kinds.ts";
 import { Table } from "./bench-table.ts";
 
 const TOOL = resolve("dist/nydus-tool");
@@ -250,6 +251,7 @@ async function main(): Promise<void> {
     await benchContainers(place, rounds);
     for (const driver of ["erofs", "fuse"]) await benchReading(place, driver);
     await benchKernel(place);
+    await benchKinds({ source: `${registry.host}/bench:oci`, host: registry.host, directory, table });
   } finally {
     await umountAllUnder(directory);
     await rm(directory, { recursive: true, force: true });

@@ -13,6 +13,8 @@ export interface LayoutOptions {
   /** One a layer; the last one stands for the rest. */
   readonly compression?: readonly LayerCompression[];
   readonly tag?: string;
+  /** Default 1: tests wait for it. */
+  readonly gzipLevel?: 1 | 6;
   /** Default: this machine's. */
   readonly architecture?: string;
   /** The config's `config` member: Cmd, Env, Entrypoint. */
@@ -49,16 +51,16 @@ export function blobPath(layout: string, digest: string): string {
   return join(layout, "blobs", ...digest.split(":"));
 }
 
-function compressed(layer: Uint8Array, compression: LayerCompression): Uint8Array {
+function compressed(layer: Uint8Array, compression: LayerCompression, level: 1 | 6): Uint8Array {
   const bytes = layer as Uint8Array<ArrayBuffer>;
   // Parallel compressors write many members or frames one after the other; a reader that stops after one loses data.
   const middle = Math.floor(bytes.byteLength / 2);
   const halves = [bytes.subarray(0, middle), bytes.subarray(middle)];
   switch (compression) {
     case "gzip":
-      return Bun.gzipSync(bytes, { level: 1 });
+      return Bun.gzipSync(bytes, { level });
     case "gzip-members":
-      return Buffer.concat(halves.map((half) => Bun.gzipSync(half, { level: 1 })));
+      return Buffer.concat(halves.map((half) => Bun.gzipSync(half, { level })));
     case "zstd":
       return Bun.zstdCompressSync(bytes, { level: 1 });
     case "zstd-frames":
@@ -84,7 +86,7 @@ export async function writeLayout(
   layers: readonly (Uint8Array | StoredLayer)[],
   options: LayoutOptions = {},
 ): Promise<WrittenLayout> {
-  const { compression = ["gzip"], tag = "t", config = {} } = options;
+  const { compression = ["gzip"], tag = "t", gzipLevel = 1, config = {} } = options;
   await mkdir(join(directory, "blobs", "sha256"), { recursive: true });
   const json = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value));
   const written: WrittenBlob[] = [];
@@ -96,7 +98,7 @@ export async function writeLayout(
     }
     const kind = compression[i] ?? compression.at(-1) ?? "gzip";
     const mediaType = `application/vnd.oci.image.layer.v1.tar${SUFFIX[kind]}`;
-    written.push(await writeBlob(directory, mediaType, compressed(layer, kind)));
+    written.push(await writeBlob(directory, mediaType, compressed(layer, kind, gzipLevel)));
   }
   const image = {
     created: "2024-05-01T00:00:00Z",
