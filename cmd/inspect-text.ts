@@ -130,7 +130,7 @@ export function chunkLines(chunk: FoundChunk): string[] {
   const more = users > paths.length ? [field("", `and ${users - paths.length} more`)] : [];
   return [
     field("chunk", chunkText(chunk)),
-    field("digest", digest),
+    ...(digest === undefined ? [] : [field("digest", digest)]),
     ...(crc === undefined ? [] : [field("crc-32c", crc.toString(16).padStart(8, "0"))]),
     ...(unit === undefined
       ? []

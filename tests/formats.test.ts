@@ -83,6 +83,7 @@ describe.skipIf(!hasGolden)("golden v6-tarfs", () => {
     await place.tool(["check", "--data", ...flags, bootstrap]);
     await place.tool(["unpack", ...flags, bootstrap, place.path("out")]);
     await place.tool(["diff", image, `dir:${place.path("out")}`]);
+    await place.tool(["diff", ...flags, bootstrap, image]);
     for (const driver of DRIVERS) {
       const mountpoint = await place.mount(bootstrap, { driver, cache: place.path(driver), flags });
       await place.tool(["diff", image, `dir:${mountpoint}`]);

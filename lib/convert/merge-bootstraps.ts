@@ -106,6 +106,8 @@ async function open(layer: LayerBootstrap): Promise<Opened> {
 function assertAlike({ image, name }: Opened, { image: other, name: otherName }: Opened): void {
   const differ = (what: string): NydusError =>
     new NydusError("unsupported", `Cannot merge "${name}" with "${otherName}": they differ in ${what}`);
+  if (image.version === 6 && image.superblock.tarfs)
+    throw new NydusError("unsupported", `Cannot merge "${name}": it lies over a plain tar (tarfs)`);
   const [a, b] = [image.superblock, other.superblock];
   if (image.version !== other.version) throw differ("their version of RAFS");
   if (a.chunkSize !== b.chunkSize) throw differ("chunk size");

@@ -19,8 +19,8 @@ export interface ChunkFacts {
   readonly blob: string;
   /** Ordinal in the blob. */
   readonly index: number;
-  /** Hex, of the uncompressed chunk, by the image's digester. */
-  readonly digest: string;
+  /** Hex, of the uncompressed chunk, by the image's digester; bootstraps over plain tars have none. */
+  readonly digest?: string;
   /** CRC-32C of the same, when it is recorded. */
   readonly crc?: number;
   /** Whether it is stored compressed. */
@@ -81,7 +81,7 @@ export function chunkFacts(chunk: ChunkRef): ChunkFacts {
   const { blob, digest, crc, ...rest } = chunk;
   return {
     blob: blob.id,
-    digest: Buffer.from(digest).toString("hex"),
+    ...(digest.every((byte) => byte === 0) ? {} : { digest: Buffer.from(digest).toString("hex") }),
     ...(crc === 0 ? {} : { crc }),
     ...rest,
   };

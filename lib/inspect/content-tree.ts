@@ -14,6 +14,7 @@ import { loadImage } from "../image/load.ts";
 import { type ImageLocation, isNydusLocation } from "../image/location.ts";
 import { NydusImage } from "../image/nydus-image.ts";
 import { openStore } from "../image/open.ts";
+import type { RafsImage } from "../rafs/image.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { readDirectory } from "../tar/read-directory.ts";
 import { readTar } from "../tar/reader.ts";
@@ -100,18 +101,24 @@ function ordinarySource(request: ImageLocation): ContentSource {
 
 function nydusSource(image: NydusImage): ContentSource {
   const { chunkSize, digester } = image.bootstrap.superblock;
+  // Bootstraps over plain tars have no digests.
+  const own = isOverTars(image.bootstrap) ? undefined : { chunkSize, digester };
   return {
     name: image.name,
-    format: { chunkSize, digester },
+    format: own,
     async tree(format, options = {}) {
       const { root } = image;
-      if (format.chunkSize === chunkSize && format.digester === digester)
+      if (own !== undefined && format.chunkSize === chunkSize && format.digester === digester)
         return { root, digests: ownDigests };
       const hashed = await rehashed(image, format, options);
       return { root, digests: (file) => hashed.get(file) ?? [] };
     },
     [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
   };
+}
+
+function isOverTars(image: RafsImage): boolean {
+  return image.version === 6 && image.superblock.tarfs;
 }
 
 function ownDigests({ chunks }: RegularFile): readonly Uint8Array[] {
