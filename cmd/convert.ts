@@ -69,7 +69,7 @@ export const convert: Command = {
       type: "string",
       value: "PATH",
       multiple: true,
-      help: "data that is wanted first, a path or a pattern; may be given again (all of it)",
+      help: "data that is wanted first, a path or a pattern, / for no order; may be given again (what the command reads)",
     },
     "prefetch-patterns": {
       type: "string",

@@ -154,6 +154,26 @@ export class BlobWriter implements Disposable {
     return chunk;
   }
 
+  /**
+   * Takes over a chunk as it is stored in another blob of the same compressor and digester, without batches or
+   * encryption. Not together with `add`: what is copied is written at once.
+   */
+  copy(from: ChunkRef, stored: Uint8Array): ChunkRef {
+    const { start, size } = this.#write(stored);
+    const chunk: Mutable<ChunkRef> = {
+      ...from,
+      blob: this.blob,
+      index: this.#chunks.length,
+      compressedOffset: start,
+      compressedSize: size,
+      uncompressedOffset: this.#uncompressedSize,
+    };
+    this.#uncompressedSize += alignUp(from.uncompressedSize, ALIGNMENT);
+    this.#assertLimits();
+    this.#chunks.push(chunk);
+    return chunk;
+  }
+
   /** As a stored unit of its own. */
   #store(ordinal: number, bytes: Uint8Array): void {
     this.#queue.add(bytes, (stored, compressed) => {

@@ -1,5 +1,6 @@
 /**
- * Converts a whole image: layers side by side on all cores, each blob sent as soon as it is ready, the bootstrap last.
+ * Converts a whole image: layers side by side on all cores, then what a start reads is laid first, then blobs and
+ * bootstrap are sent.
  *
  * @module
  */
@@ -19,6 +20,7 @@ import { packFormat } from "./packer.ts";
 import { PackingThreads } from "./packing-threads.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
 import { type ConvertReport, type LayerReport, reportOfAssembly, secondsSince, totals } from "./report.ts";
+import { layOutStart, mayMove } from "./start/start-layout.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 export interface Source {
@@ -65,13 +67,25 @@ export async function convertImage(
   await using packing = new PackingThreads(
     options.concurrency ?? Math.min(2 * availableParallelism(), MAX_LAYERS),
   );
-  const jobs = startLayers({ source, target, options: { ...options, signal }, work, packing });
+  const laid = Promise.withResolvers<Laid>();
+  laid.promise.catch(() => {});
+  const jobs = startLayers({
+    source,
+    target,
+    options: { ...options, signal },
+    work,
+    packing,
+    laid: laid.promise,
+  });
   for (const { report } of jobs) report.catch((error) => failed.abort(error));
   try {
     const packed = await Promise.all(jobs.map((job) => job.packed));
-    // The last blobs are still on their way to the target meanwhile.
+    const { layers: ready, prefetch } = await layOutStart(packed, source.image.config.config, options);
+    laid.resolve(new Map(packed.map((layer, i) => [layer, ready[i] ?? layer])));
+    // Blobs are on their way to the target meanwhile.
     const places = { source: source.store, target: target.store, signal };
-    const image = await assembleImage(packed, partsOf(source, options), places, options);
+    const merging = { ...options, ...(prefetch === undefined ? {} : { prefetch }) };
+    const image = await assembleImage(ready, partsOf(source, options), places, merging);
     const layers = await Promise.all(jobs.map((job) => job.report));
     const bootstrap = await publishImage(image, target, signal);
     const { descriptor } = image.manifest;
@@ -89,6 +103,7 @@ export async function convertImage(
     };
   } catch (error) {
     failed.abort(error);
+    laid.reject(error);
     throw error;
   } finally {
     await Promise.allSettled(jobs.map((job) => job.report));
@@ -141,7 +156,11 @@ interface LayerContext {
   readonly options: ConvertOptions & { readonly signal: AbortSignal };
   readonly work: WorkDirectory;
   readonly packing: PackingThreads;
+  readonly laid: Promise<Laid>;
 }
+
+/** What became of layers when what a start reads was laid first. */
+type Laid = ReadonlyMap<PackedLayer, PackedLayer>;
 
 function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerContext): LayerJob {
   const { source, options, work, packing } = context;
@@ -162,8 +181,10 @@ function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerCon
     },
     onProgress: (bytes) => task.advance(bytes),
   });
-  const report = packed.then(async (layer) => {
+  const report = packed.then(async (unordered) => {
     const packSeconds = secondsSince(start);
+    const waits = mayMove(unordered, source.image.config.config, options);
+    const layer = waits ? ((await context.laid).get(unordered) ?? unordered) : unordered;
     const pushStart = performance.now();
     const pushed = await pushBlob(context.target, layer, signal);
     const { original } = layer.file;
