@@ -76,8 +76,8 @@ test("check --data reads an image's blobs, and says which file is damaged", asyn
   const [blob] = (await loadImage(store, "n")).layers;
   const path = store.blobPath(blob?.descriptor.digest ?? digestOf(Buffer.alloc(0)));
   const bytes = readFileSync(path);
-  writeFileSync(path, bytes.fill(0, 0, 1));
+  writeFileSync(path, bytes.fill(0, 1024, 1025));
   const bad = await run("--data", nydus);
-  expect(bad.lines[0]).toMatch(/^blob [0-9a-f]{64}: .* \(at byte 0, in \/file\)$/);
+  expect(bad.lines[0]).toMatch(/^blob [0-9a-f]{64}: .* \(at byte 1024, in \/file\)$/);
   expect(bad.error).toMatchObject({ code: "corrupt", message: `Cannot trust "${nydus}": 2 problems` });
 });

@@ -17,6 +17,7 @@ import { snapshotterInstall, snapshotterUninstall } from "./snapshotter-install.
 import { snapshotterServe } from "./snapshotter-serve.ts";
 import { stat } from "./stat.ts";
 import { status } from "./status.ts";
+import { streamProcessor } from "./stream-processor.ts";
 import { tracePull, tracePush } from "./trace.ts";
 import { umount } from "./umount.ts";
 import { unpack } from "./unpack.ts";
@@ -46,4 +47,5 @@ export const COMMANDS: readonly Command[] = [
   registryServe,
   mountServer,
   mountKeeper,
+  streamProcessor,
 ];

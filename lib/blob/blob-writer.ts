@@ -24,6 +24,7 @@ import { encrypted } from "./cipher.ts";
 import { encodeChunkInfos } from "./compression-info.ts";
 import type { Dictionary } from "./dictionary.ts";
 import { DigestSlabs } from "./digest-slabs.ts";
+import { END_OF_ARCHIVE } from "./framing.ts";
 import { HashedFile } from "./hashed-file.ts";
 import { encodeBatches } from "./stored-unit.ts";
 
@@ -188,6 +189,7 @@ export class BlobWriter implements Disposable {
 
   #write(stored: Uint8Array): { start: number; size: number } {
     const unit = encrypted(this.#options.cipher, stored);
+    if (this.#file.size === 0) this.#file.write(END_OF_ARCHIVE);
     const start = this.#file.size;
     this.#file.write(unit);
     return { start, size: unit.byteLength };

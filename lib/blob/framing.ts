@@ -17,6 +17,12 @@ export const SECTION = {
   toc: "rafs.blob.toc",
 } as const;
 
+/**
+ * Two empty blocks: a tar ends here. containerd 1.6 unpacks every layer that a plain `ctr image pull` fetched, hashes all
+ * of it, and takes what is behind the end for padding: such a blob is an empty layer to it.
+ */
+export const END_OF_ARCHIVE: Uint8Array = new Uint8Array(1024);
+
 /** In a table of contents only: the last 4096 bytes of `blob.meta`. */
 export const CHUNK_INFO_HEADER = "blob.meta.header";
 

@@ -14,7 +14,7 @@ import { type BlobFile, type BlobWriterOptions, NOT_RECORDED, PLACEHOLDER_ID } f
 import { ChunkDict } from "./chunk-dict.ts";
 import { ChunkQueue } from "./chunk-queue.ts";
 import { DigestSlabs } from "./digest-slabs.ts";
-import { encodeFrame, SECTION } from "./framing.ts";
+import { END_OF_ARCHIVE, encodeFrame, SECTION } from "./framing.ts";
 import { HashedFile } from "./hashed-file.ts";
 
 const FEATURES = BLOB_FEATURES.inlinedBootstrap | BLOB_FEATURES.tarHeaders | BLOB_FEATURES.capTarToc;
@@ -70,6 +70,7 @@ export class PackedBlobWriter implements Disposable {
     this.#assertLimits();
     this.#dict.add(chunk);
     this.#queue.add(bytes, (stored, compressed) => {
+      if (this.#file.size === 0) this.#file.write(END_OF_ARCHIVE);
       chunk.compressedOffset = this.#file.size;
       chunk.compressedSize = stored.byteLength;
       chunk.compressed = compressed;

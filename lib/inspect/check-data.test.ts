@@ -7,6 +7,7 @@ import { writeNydusLayout } from "../../tests/support/nydus-layout.ts";
 import { blobPath } from "../../tests/support/oci-layout.ts";
 import type { TarItem } from "../../tests/support/tar-builder.ts";
 import { NydusError } from "../base/error.ts";
+import { END_OF_ARCHIVE } from "../blob/framing.ts";
 import type { ConvertOptions } from "../convert/image.ts";
 import { NydusImage } from "../image/nydus-image.ts";
 import { checkData } from "./check-data.ts";
@@ -18,6 +19,8 @@ beforeEach(async () => {
 afterEach(() => rm(place, { recursive: true, force: true }));
 
 const CHUNK = 4096;
+/** Where the data of a blob begins. */
+const START = END_OF_ARCHIVE.byteLength;
 const noise = (seed: number, size: number): Buffer =>
   Buffer.from(Uint32Array.from({ length: size / 4 }, (_, i) => Math.imul(i + seed, 2654435761)).buffer);
 const LAYERS: readonly (readonly TarItem[])[] = [
@@ -62,15 +65,15 @@ test.each([{}, { compressor: "lz4_block", digester: "blake3" }, { compressor: "n
 test("checkData() names every damaged chunk, where it lies, and the files that hold it", async () => {
   await using sample = await openSample({ compressor: "none" });
   const [first = "", second = ""] = sample.paths;
-  await flip(first, 0, 2 * CHUNK + 5);
-  await flip(second, CHUNK);
+  await flip(first, START, START + 2 * CHUNK + 5);
+  await flip(second, START + CHUNK);
   const { violations } = await checkData(sample.image);
   const [one, two] = (await sample.image.chunkMaps()).map(({ blobId }) => blobId);
   expect(violations.map(({ message: _, ...rest }) => rest)).toEqual([
-    { blob: one, offset: 0, chunk: 0, paths: ["/a", "/b"] },
-    { blob: one, offset: 2 * CHUNK, chunk: 2, paths: ["/a", "/b"] },
+    { blob: one, offset: START, chunk: 0, paths: ["/a", "/b"] },
+    { blob: one, offset: START + 2 * CHUNK, chunk: 2, paths: ["/a", "/b"] },
     { blob: one, offset: 0, paths: [] },
-    { blob: two, offset: CHUNK, chunk: 1, paths: ["/c"] },
+    { blob: two, offset: START + CHUNK, chunk: 1, paths: ["/c"] },
     { blob: two, offset: 0, paths: [] },
   ]);
 });

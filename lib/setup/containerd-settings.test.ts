@@ -2,7 +2,10 @@ import { expect, test } from "vitest";
 import { containerdTables, parseVersion } from "./containerd-settings.ts";
 import { parse, withTables } from "./toml-lines.ts";
 
-const settings = { name: "nydus", address: "/run/s.sock", root: "/var/lib/n", cri: true };
+const settings = {
+  ...{ name: "nydus", address: "/run/s.sock", root: "/var/lib/n" },
+  ...{ program: "/usr/bin/nydus-tool", cri: true },
+};
 
 function configured(text: string, version: string | undefined): Record<string, unknown> {
   const tables = containerdTables(parse(text), { ...settings, version: parseVersion(version ?? "") });
@@ -55,6 +58,19 @@ test("containerdTables() gives containerd 2 the labels and the unpacking it need
     });
   expect(configured("version = 2\n", "1.6")).not.toHaveProperty(["plugins", path]);
   expect(configured("version = 2\n", "1.6")).not.toHaveProperty("proxy_plugins.nydus.exports");
+});
+
+test("containerdTables() has data layers processed that were fetched", () => {
+  expect(configured("version = 2\n", "1.6")).toMatchObject({
+    stream_processors: {
+      "nydus-tool.blob": {
+        accepts: ["application/vnd.oci.image.layer.nydus.blob.v1"],
+        returns: "application/vnd.oci.image.layer.v1.tar",
+        path: "/usr/bin/nydus-tool",
+        args: ["stream-processor"],
+      },
+    },
+  });
 });
 
 test("containerdTables() refuses a format that is not known", () => {

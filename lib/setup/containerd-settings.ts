@@ -4,6 +4,7 @@
  * @module
  */
 import { NydusError } from "../base/error.ts";
+import { MEDIA } from "../oci/media-types.ts";
 import type { TomlTable } from "./toml-lines.ts";
 
 export interface ContainerdSettings {
@@ -13,6 +14,8 @@ export interface ContainerdSettings {
   readonly address: string;
   /** Where it keeps its data: the kubelet looks there for the image file system. */
   readonly root: string;
+  /** Path of nydus-tool, which containerd runs for data layers that were fetched. */
+  readonly program: string;
   /** Kubernetes' containers use it unless they say otherwise. */
   readonly cri: boolean;
   /** "1.6", "2.1"; undefined when there is no containerd to ask. */
@@ -35,6 +38,9 @@ export function atLeast(version: Version | undefined, major: number, minor: numb
   return version.major > major || (version.major === major && version.minor >= minor);
 }
 
+/** Our verb that containerd runs. */
+export const STREAM_PROCESSOR = "stream-processor";
+
 const TRANSFER = ["plugins", "io.containerd.transfer.v1.local", "unpack_config"];
 
 /** @param config the file as it is; its `version` is the format's */
@@ -42,13 +48,14 @@ export function containerdTables(
   config: Readonly<Record<string, unknown>>,
   settings: ContainerdSettings,
 ): readonly TomlTable[] {
-  const { name, address, root, cri, version } = settings;
+  const { name, address, root, program, cri, version } = settings;
   const proxy = ["proxy_plugins", name];
   const fresh = Object.keys(config).length === 0;
   const format = fresh ? (atLeast(version, 2, 0) ? 3 : 2) : formatOf(config);
   return [
     ...(fresh ? [{ path: [], keys: { version: format } }] : []),
     { path: proxy, keys: { type: "snapshot", address } },
+    { path: ["stream_processors", PROCESSOR_NAME], keys: streamProcessor(program) },
     ...(atLeast(version, 1, 7)
       ? [{ path: [...proxy, "exports"], keys: { root, enable_remote_snapshot_annotations: "true" } }]
       : []),
@@ -57,6 +64,13 @@ export function containerdTables(
       ? [{ path: criPath(format), keys: { snapshotter: name, disable_snapshot_annotations: false } }]
       : []),
   ];
+}
+
+const PROCESSOR_NAME = "nydus-tool.blob";
+
+/** What makes a plain `ctr image pull` work: it fetches data layers whole and wants to unpack them. */
+function streamProcessor(program: string): TomlTable["keys"] {
+  return { accepts: [MEDIA.nydusBlob], returns: MEDIA.ociLayer, path: program, args: [STREAM_PROCESSOR] };
 }
 
 /** A file without a version is of format 1. */

@@ -25,7 +25,7 @@ export interface InstallRequest {
   readonly places: Places;
   /** The program that is to be copied. */
   readonly program: Uint8Array;
-  readonly settings: ContainerdSettings;
+  readonly settings: Omit<ContainerdSettings, "program">;
   /** Text of the configuration if there is none yet; absent when somebody else's file is used. */
   readonly config?: string;
 }
@@ -50,7 +50,7 @@ export function planInstall(request: InstallRequest): readonly FileChange[] {
       ? kept(at(places.config), "it is yours")
       : written(at(places.config), ours, { mode: 0o600 }),
     written(at(UNIT_PATH), unit),
-    containerdChange(at(places.containerdConfig), settings),
+    containerdChange(at(places.containerdConfig), settings, places.binary),
     written(at(RECORD), Buffer.from(`${JSON.stringify(record, undefined, 2)}\n`)),
   ];
 }
@@ -66,11 +66,15 @@ function ownConfig(
   return there === undefined || digestOf(there) === recorded ? Buffer.from(config) : undefined;
 }
 
-function containerdChange(path: string, settings: ContainerdSettings): FileChange {
+function containerdChange(
+  path: string,
+  settings: Omit<ContainerdSettings, "program">,
+  program: string,
+): FileChange {
   return changedToml(path, (text) => {
     // From what it was without us: settings that are not asked for any more go.
     const bare = withoutMarks(text);
-    return withTables(bare, containerdTables(parse(bare), settings));
+    return withTables(bare, containerdTables(parse(bare), { ...settings, program }));
   });
 }
 

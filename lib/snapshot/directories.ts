@@ -6,9 +6,10 @@
  * @module
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync } from "node:fs";
-import { chmod, chown, lstat, mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+import { chmod, chown, lstat, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { corrupt, NydusError } from "../base/error.ts";
+import { corrupt, isCode, NydusError } from "../base/error.ts";
+import { EROFS_MAGIC, RAFS_V5_MAGIC, SUPERBLOCK_OFFSET } from "../rafs/superblock.ts";
 
 /** Where the bootstrap is inside an unpacked bootstrap layer. */
 const BOOTSTRAP = ["image", "image.boot"] as const;
@@ -99,6 +100,24 @@ export class SnapshotDirectories {
     return path;
   }
 
+  /** Whether an unpacked layer is nothing but a bootstrap, as that of a Nydus image is. */
+  async isBootstrapOnly(id: number): Promise<boolean> {
+    const [directory] = BOOTSTRAP;
+    const names = await readdir(this.files(id));
+    if (names.length !== 1 || names[0] !== directory) return false;
+    try {
+      return await startsAsBootstrap(await this.bootstrap(id));
+    } catch (error) {
+      if (isCode(error, "corrupt")) return false;
+      throw error;
+    }
+  }
+
+  /** Whether an unpacked layer has no files. */
+  async isEmpty(id: number): Promise<boolean> {
+    return (await readdir(this.files(id))).length === 0;
+  }
+
   /** Ids of directories that no row knows. */
   async orphans(known: ReadonlySet<number>): Promise<readonly string[]> {
     return (await readdir(this.#snapshots)).filter((name) => !known.has(Number(name)));
@@ -138,6 +157,14 @@ export class SnapshotDirectories {
     for (const name of readdirSync(this.#trash))
       await rm(join(this.#trash, name), { recursive: true, force: true });
   }
+}
+
+/** RAFS v5 has its mark at the beginning, v6 where EROFS has it. */
+async function startsAsBootstrap(path: string): Promise<boolean> {
+  await using file = await open(path);
+  const head = Buffer.alloc(SUPERBLOCK_OFFSET + 4);
+  await file.read(head, 0, head.byteLength, 0);
+  return head.readUInt32LE(0) === RAFS_V5_MAGIC || head.readUInt32LE(SUPERBLOCK_OFFSET) === EROFS_MAGIC;
 }
 
 /** Every mount point this process sees. */

@@ -217,7 +217,7 @@ export class Metastore implements Disposable {
   commit(
     key: string,
     name: string,
-    change: Pick<Snapshot, "labels" | "usage"> & { readonly parent?: string },
+    change: Pick<Snapshot, "labels" | "usage"> & Partial<Pick<Snapshot, "parent" | "layer">>,
   ): Snapshot {
     return this.#transaction(() => {
       this.#mustNotExist(name);
@@ -231,9 +231,12 @@ export class Metastore implements Disposable {
         this.#db.run("UPDATE snapshots SET parent = ? WHERE id = ?", [this.#parent(parent).id, active.id]);
       const now = Date.now();
       this.#db.run(
-        `UPDATE snapshots SET name = ?, kind = 'committed', labels = ?, created = ?, updated = ?, size = ?, inodes = ?
-         WHERE id = ?`,
-        [name, JSON.stringify(change.labels), now, now, change.usage.size, change.usage.inodes, active.id],
+        `UPDATE snapshots SET name = ?, kind = 'committed', layer = coalesce(?, layer), labels = ?, created = ?, updated = ?, size = ?,
+         inodes = ? WHERE id = ?`,
+        [
+          ...[name, change.layer ?? null, JSON.stringify(change.labels), now, now],
+          ...[change.usage.size, change.usage.inodes, active.id],
+        ],
       );
       return this.get(name);
     });

@@ -242,12 +242,23 @@ export class Snapshotter implements AsyncDisposable {
   async commit(request: CommitRequest): Promise<void> {
     const active = this.#metastore.get(request.key);
     const usage = active.kind === "active" ? await diskUsage(this.#directories.files(active.id)) : NO_USAGE;
+    const layer = await this.#kindOf(active);
     this.#metastore.commit(request.key, request.name, {
+      layer,
       labels: withoutSecrets(request.labels),
       usage,
       ...(request.parent === undefined ? {} : { parent: request.parent }),
     });
-    if (active.layer === "nydus-bootstrap") void this.#images.expect(active.id);
+    if (layer === "nydus-bootstrap") void this.#images.expect(active.id);
+  }
+
+  /** A plain pull tells nothing: a bootstrap alone, on layers without files, is that of a Nydus image. */
+  async #kindOf(active: Snapshot): Promise<LayerKind> {
+    if (active.layer !== "plain" || !(await this.#directories.isBootstrapOnly(active.id)))
+      return active.layer;
+    for (const { id, layer } of this.#metastore.ancestors(active.id))
+      if (layer === "nydus-bootstrap" || !(await this.#directories.isEmpty(id))) return "plain";
+    return "nydus-bootstrap";
   }
 
   /** @throws not_found, busy while other snapshots are built on it */
