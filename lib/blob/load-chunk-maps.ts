@@ -9,34 +9,49 @@ import { corrupt } from "../base/error.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { dataSize, UNIT_FEATURES } from "../rafs/blob-table-reader.ts";
 import { type ChunkMap, chunkDigest, isVerified, NO_UNIT, type StoredUnits } from "../rafs/chunk-map.ts";
-import { type BlobChunks, readChunks } from "../rafs/chunk-maps.ts";
+import { type BlobChunks, readChunks, withIndexed } from "../rafs/chunk-maps.ts";
 import type { RafsImage } from "../rafs/image.ts";
+import { readIndexedChunks } from "../rafs/indexed-chunks.ts";
 import { chunkMaps as chunkMapsV5 } from "../rafs/v5/chunk-maps.ts";
 import { type ChunkInfoV2, INFO_FLAGS } from "./chunk-info-v2.ts";
 import type { ChunkInfos } from "./chunk-infos.ts";
 import { descriptionDigest } from "./pieces-unit.ts";
 import { type ChunkInfoSource, readChunkInfos } from "./read-chunk-infos.ts";
 import { type TarParts, tarMaps } from "./tar-map.ts";
+import { digestChunks } from "./untabled-chunks.ts";
+
+export interface ChunkMapOptions {
+  /** Of images that lie in plain tars: what their maps are to list. Default: chunks. */
+  readonly tarParts?: TarParts;
+  /** When it is known that every chunk of a file is in the chunk table: else all files are looked at. */
+  readonly chunkTableComplete?: boolean;
+}
 
 /**
  * The chunks that the image uses of each blob, in the order of `blobs`.
  *
- * @param tarParts of images that lie in plain tars: what their maps are to list
  * @throws corrupt, unsupported, and what fetching throws
  */
 export async function loadChunkMaps(
   image: RafsImage,
   source: ChunkInfoSource,
-  tarParts: TarParts = "chunks",
+  { tarParts = "chunks", chunkTableComplete = false }: ChunkMapOptions = {},
 ): Promise<ChunkMap[]> {
   if (image.version === 5) return chunkMapsV5(image);
   if (image.superblock.tarfs) return await tarMaps(image, source, tarParts);
   const chunks = readChunks(image);
+  const indexed = chunkTableComplete ? undefined : readIndexedChunks(image, chunks);
   return await Promise.all(
     chunks.map(async (found, i) => {
       const blob = image.blobs[i];
-      if (blob === undefined || (blob.features & UNIT_FEATURES) === 0) return found.map;
-      return withPlaces(found, blob, await readChunkInfos(blob, source));
+      const more = indexed?.of(i) ?? [];
+      if (blob === undefined || (more.length === 0 && (blob.features & UNIT_FEATURES) === 0))
+        return found.map;
+      const all = withIndexed(found, more, blob);
+      const map = withPlaces(all, blob, await readChunkInfos(blob, source));
+      const positions = more.map(({ block }) => all.positions.get(block) ?? 0);
+      if (positions.length > 0) await digestChunks(map, positions, source);
+      return map;
     }),
   );
 }

@@ -7,12 +7,12 @@
 import { digestFromHex } from "../base/digest.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
 import { type Progress, silent, type Task } from "../base/progress.ts";
+import { BlobStream } from "../blob/blob-stream.ts";
 import { ChunkContents } from "../blob/chunk-content.ts";
 import type { NydusImage } from "../image/nydus-image.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
-import { BlobStream } from "./blob-stream.ts";
 import { pathsOfChunks } from "./chunk-users.ts";
 
 /** Something wrong with a blob. */

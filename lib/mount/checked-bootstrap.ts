@@ -8,10 +8,12 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "no
 import { join } from "node:path";
 import { digestHex, digestOf } from "../base/digest.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
-import { checkImage, openImage, type RafsImage } from "../rafs/image.ts";
+import { examineImage, openImage, type RafsImage } from "../rafs/image.ts";
 
 /** Part of the note's name: a better checker must look at everything again. */
-const CHECKER_VERSION = 1;
+const CHECKER_VERSION = 2;
+/** What the note says of a bootstrap whose chunk table lacks chunks; of others it says nothing. */
+const INCOMPLETE = "the chunk table is not complete\n";
 /** A bootstrap of ten million files is smaller. */
 const MAX_BOOTSTRAP = 2 ** 31 - 1;
 
@@ -19,6 +21,8 @@ export interface CheckedBootstrap {
   readonly image: RafsImage;
   /** Hex SHA-256 of the bootstrap. */
   readonly digest: string;
+  /** Whether every chunk of a file is in the chunk table. */
+  readonly chunkTableComplete: boolean;
 }
 
 export async function openChecked(path: string, cacheDirectory: string): Promise<CheckedBootstrap> {
@@ -28,16 +32,16 @@ export async function openChecked(path: string, cacheDirectory: string): Promise
   const note = join(notes, `${digest}.${CHECKER_VERSION}`);
   const image = opened(bytes, path);
   if (!existsSync(note)) {
-    const violations = await checkImage(bytes);
+    const { violations, chunkTableComplete } = await examineImage(bytes);
     const [first] = violations;
     if (first !== undefined) {
       const more = violations.length > 1 ? ` (and ${violations.length - 1} more problems)` : "";
       throw corrupt(`Cannot trust bootstrap "${path}": ${first.path}: ${first.message}${more}`);
     }
     mkdirSync(notes, { recursive: true, mode: 0o700 });
-    writeFileSync(note, "", { mode: 0o600 });
+    writeFileSync(note, chunkTableComplete ? "" : INCOMPLETE, { mode: 0o600 });
   }
-  return { image, digest };
+  return { image, digest, chunkTableComplete: statSync(note).size === 0 };
 }
 
 /** The reader knows bytes only; people want to know whose. */

@@ -230,7 +230,11 @@ export class ImageMounts implements AsyncDisposable {
     const keep = join(cacheDirectory, "chunk-info", checked.digest);
     const source = withLayerBlobs(request.bootstrap, fetcher);
     const blobs = await ImageBlobs.open({
-      maps: await loadChunkMaps(checked.image, { fetcher: source, directory, keep }, "pieces"),
+      maps: await loadChunkMaps(
+        checked.image,
+        { fetcher: source, directory, keep },
+        { tarParts: "pieces", chunkTableComplete: checked.chunkTableComplete },
+      ),
       cache: this.#cache,
       fetcher: source,
       silence: readTimeout(request.source),

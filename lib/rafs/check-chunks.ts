@@ -16,21 +16,23 @@ const X = chunkIndex.fields;
 export class ChunkChecker {
   readonly #image: Bootstrap;
   readonly #chunks: readonly BlobChunks[];
-  /** Of images that have no chunk table. */
+  /** What the table lacks. */
   readonly #indexed: IndexedChunks;
+
+  /** Whether each record says something that can be. */
+  #sound = true;
 
   /** @param complain is told what is wrong with the chunk table */
   constructor(image: Bootstrap, complain: Complain) {
     this.#image = image;
     this.#indexed = new IndexedChunks(image);
-    let sound = true;
     const note: Complain = (broken) => {
-      sound = false;
+      this.#sound = false;
       complain(broken);
     };
     // In tarfs it has a record a blob, which says nothing.
     this.#chunks = image.superblock.tarfs ? [] : readChunks(image, note);
-    if (!sound) return;
+    if (!this.#sound) return;
     const table = image.superblock.chunkTable.offset;
     for (const [i, chunks] of this.#chunks.entries())
       checkOrdinals(chunks, image.blobs[i]?.chunkCount ?? 0, (state) =>
@@ -69,11 +71,16 @@ export class ChunkChecker {
     if (blob < 0 || blob >= blobs.length) return "is in no blob";
     const chunks = this.#chunks[blob];
     const i = chunks?.positions.get(block);
-    if (chunks === undefined) this.#indexed.add(blob, { block, ordinal, length });
-    else if (i === undefined) return "is not in the chunk table";
-    else if (chunks.ordinals[i] !== ordinal) return "has another ordinal than its record";
-    else if (chunks.map.uncompressedLength[i] !== length) return "has not the size of its record";
+    if (i === undefined && !this.#sound) return "is not in the chunk table";
+    if (chunks === undefined || i === undefined) return this.#indexed.add(blob, { block, ordinal, length });
+    if (chunks.ordinals[i] !== ordinal) return "has another ordinal than its record";
+    if (chunks.map.uncompressedLength[i] !== length) return "has not the size of its record";
     return undefined;
+  }
+
+  /** Whether the chunk table has had all chunks so far. */
+  get complete(): boolean {
+    return this.#indexed.count === 0;
   }
 
   /** When all files were looked at. @throws corrupt */

@@ -185,13 +185,13 @@ const nodes: readonly Case[] = [
     "a chunk elsewhere",
     (b) => C.block.write(b.view, b.index("big") + 8, 77),
     "/big",
-    "chunk 1 is not in the chunk table",
+    "chunk 1 lies past the end of its blob",
   ],
   [
     "a hole",
     (b) => C.block.write(b.view, b.index("big"), 0xffff_ffff),
     "/big",
-    "chunk 0 is not in the chunk table",
+    "chunk 0 lies past the end of its blob",
   ],
   [
     "a size that its chunks do not have",

@@ -144,7 +144,7 @@ test("checkBootstrap() names every wrong chunk of a file, and its format", () =>
   C.device.write(made.view, index + 2 * chunkIndex.size, 0);
   I.union.write(made.view, made.inode("big"), 0x41);
   expect(found(made)).toEqual([
-    `/big ${index}: chunk 0 is not in the chunk table`,
+    `/big ${index}: chunk 0 lies past the end of its blob`,
     `/big ${index + 2 * chunkIndex.size}: chunk 2 is in no blob`,
     `/big ${made.inode("big")}: the file has unknown chunk format 0x41`,
   ]);

@@ -33,9 +33,16 @@ export type { Violation } from "./check-report.ts";
 /** Linux PATH_MAX less its NUL. */
 const MAX_TARGET = 4095;
 
-/** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */
-export function checkBootstrap(bytes: Uint8Array): Violation[] {
+export interface Examination {
+  /** All that is wrong, up to a thousand things; empty when the bootstrap may be trusted. */
+  readonly violations: Violation[];
+  /** Whether every chunk of a file is in the chunk table. */
+  readonly chunkTableComplete: boolean;
+}
+
+export function examineBootstrap(bytes: Uint8Array): Examination {
   const report = new Report(bytes);
+  let chunkTableComplete = false;
   let soundBlobs = true;
   const complain: Complain = (broken) => {
     // Offsets below are those of the superblocks, which say nothing about single blobs.
@@ -48,8 +55,14 @@ export function checkBootstrap(bytes: Uint8Array): Violation[] {
     // Chunks of blobs of which nothing true is known would all be wrong.
     const chunks = soundBlobs ? new ChunkChecker(image, complain) : undefined;
     new Walk(image, report, chunks).run();
+    chunkTableComplete = chunks?.complete === true;
   });
-  return report.violations;
+  return { violations: report.violations, chunkTableComplete };
+}
+
+/** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */
+export function checkBootstrap(bytes: Uint8Array): Violation[] {
+  return examineBootstrap(bytes).violations;
 }
 
 /** A directory to be looked at. */

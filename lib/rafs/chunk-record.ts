@@ -5,6 +5,9 @@
  */
 import { bytes, struct, u32, u64 } from "../base/struct.ts";
 
+/** Of chunks that a bootstrap tells no digest of. Compared by identity; no such chunk may be written. */
+export const UNKNOWN_DIGEST: Uint8Array = new Uint8Array(32);
+
 /** `RafsV5ChunkInfo` of the reference, which v6 took over. */
 export const chunkRecord = struct(80, {
   digest: bytes(0, 32),

@@ -3,8 +3,10 @@
  *
  * @module
  */
+
+import { NydusError } from "../base/error.ts";
 import type { BlobRef, ChunkRef, RegularFile } from "../tree/tree.ts";
-import { chunkRecord } from "./chunk-record.ts";
+import { chunkRecord, UNKNOWN_DIGEST } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
 
 const R = chunkRecord.fields;
@@ -47,6 +49,15 @@ function compare(a: ChunkEntry, b: ChunkEntry): number {
   return Buffer.compare(a.chunk.digest, b.chunk.digest) || a.blob - b.blob || a.chunk.index - b.chunk.index;
 }
 
+/** @throws unsupported for chunks out of bootstraps that do not tell their digests */
+export function assertDigest({ digest, index, blob }: ChunkRef): void {
+  if (digest !== UNKNOWN_DIGEST) return;
+  throw new NydusError(
+    "unsupported",
+    `Cannot write the bootstrap: chunk ${index} of blob "${blob.id}" comes from a bootstrap without its digest`,
+  );
+}
+
 /**
  * Into zeros, field by field: there are as many records as files.
  *
@@ -60,6 +71,7 @@ export function writeChunkTable(
 ): void {
   let at = offset;
   for (const { chunk, blob, fileOffset } of entries) {
+    assertDigest(chunk);
     const flags =
       (chunk.compressed ? CHUNK_FLAGS.compressed : 0) |
       (chunk.crc !== 0 ? CHUNK_FLAGS.hasCrc : 0) |

@@ -6,7 +6,7 @@
 import type { ChunkHasher } from "../base/digest.ts";
 import type { ChunkRef, Directory } from "../tree/tree.ts";
 import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
-import { checkBootstrap, type Violation } from "./check.ts";
+import { type Examination, examineBootstrap, type Violation } from "./check.ts";
 import { readTree as readTreeV6 } from "./tree-reader.ts";
 import { V5Bootstrap } from "./v5/bootstrap.ts";
 import { checkV5 } from "./v5/check.ts";
@@ -34,9 +34,15 @@ export function openImage(bytes: Uint8Array): RafsImage {
   return isV5(bytes) ? new V5Bootstrap(bytes) : openBootstrap(bytes);
 }
 
+export async function examineImage(bytes: Uint8Array): Promise<Examination> {
+  return isV5(bytes)
+    ? { violations: await checkV5(bytes), chunkTableComplete: true }
+    : examineBootstrap(bytes);
+}
+
 /** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */
 export async function checkImage(bytes: Uint8Array): Promise<Violation[]> {
-  return isV5(bytes) ? await checkV5(bytes) : checkBootstrap(bytes);
+  return (await examineImage(bytes)).violations;
 }
 
 export interface WriteImageOptions extends Omit<WriteOptions, "digester"> {

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import type { BlobInfo } from "./blob-table.ts";
 import type { Bootstrap } from "./bootstrap.ts";
 import type { BlobChunks } from "./chunk-maps.ts";
 import { chunkIndex } from "./inode.ts";
@@ -32,12 +31,27 @@ export class IndexedChunks {
     this.#byBlob = image.blobs.map(() => new Map());
   }
 
-  /** @param blob position in the blob table. @throws corrupt when another file says something else of the same place */
-  add(blob: number, chunk: IndexedChunk): void {
-    const known = this.#byBlob[blob]?.get(chunk.block);
-    if (known === undefined) this.#byBlob[blob]?.set(chunk.block, chunk);
-    else if (known.ordinal !== chunk.ordinal || known.length !== chunk.length)
-      throw unreadable(`the chunk at block ${chunk.block} is another one in another file`);
+  /**
+   * @param blob position in the blob table
+   * @returns what is wrong with it: it is not inside its blob, or another file says something else of the same place
+   */
+  add(blob: number, chunk: IndexedChunk): string | undefined {
+    const { chunkCount, uncompressedSize } = this.#image.blobs[blob] ?? {
+      chunkCount: 0,
+      uncompressedSize: 0,
+    };
+    const { block, ordinal, length } = chunk;
+    if (block * this.#image.superblock.blockSize + length > uncompressedSize)
+      return "lies past the end of its blob";
+    if (ordinal >= chunkCount) return `has ordinal ${ordinal} of ${chunkCount}`;
+    const known = this.#byBlob[blob]?.get(block);
+    if (known === undefined) this.#byBlob[blob]?.set(block, chunk);
+    else if (known.ordinal !== ordinal || known.length !== length) return "is another one in another file";
+    return undefined;
+  }
+
+  get count(): number {
+    return this.#byBlob.reduce((sum, { size }) => sum + size, 0);
   }
 
   /** Those of one blob, by address. */
@@ -47,18 +61,18 @@ export class IndexedChunks {
 
   /**
    * @param tabled the chunks in the table, a blob each
-   * @throws corrupt unless all chunks together have a place and a number each, and lie inside their blob
+   * @throws corrupt unless all chunks together have a place and a number each
    */
   check(tabled: readonly BlobChunks[]): void {
     this.#image.blobs.forEach((blob, i) => {
       const found = this.of(i);
-      if (found.length > 0) checkTogether(blob, found, tabled[i], this.#image.superblock.blockSize);
+      if (found.length > 0) checkTogether(blob.id, found, tabled[i], this.#image.superblock.blockSize);
     });
   }
 }
 
 function checkTogether(
-  { id, uncompressedSize, chunkCount }: BlobInfo,
+  id: string,
   found: readonly IndexedChunk[],
   tabled: BlobChunks | undefined,
   blockSize: number,
@@ -76,10 +90,7 @@ function checkTogether(
     if (start < end) throw unreadable(`the chunk at ${start} of blob ${id} overlaps another`);
     end = start + length;
   }
-  if (end > uncompressedSize) throw unreadable(`a chunk lies past the end of blob ${id}`);
   for (const { ordinal } of found) {
-    if (ordinal >= chunkCount)
-      throw unreadable(`a chunk of blob ${id} has ordinal ${ordinal} of ${chunkCount}`);
     if (ordinals.has(ordinal)) throw unreadable(`two chunks of blob ${id} have ordinal ${ordinal}`);
     ordinals.add(ordinal);
   }
@@ -122,7 +133,10 @@ export function readIndexedChunks(image: Bootstrap, tabled: readonly BlobChunks[
       if (entry.type === "directory") waiting.push(entry.nid);
       else if (entry.type === "file")
         for (const { blob, ...chunk } of fileChunks(image, image.raw(entry.nid)))
-          if (tabled[blob]?.positions.has(chunk.block) !== true) found.add(blob, chunk);
+          if (tabled[blob]?.positions.has(chunk.block) !== true) {
+            const state = found.add(blob, chunk);
+            if (state !== undefined) throw unreadable(`a chunk of file ${entry.nid} ${state}`);
+          }
     }
   return found;
 }

@@ -15,7 +15,7 @@ import {
   type Node,
 } from "../tree/tree.ts";
 import type { Bootstrap } from "./bootstrap.ts";
-import { chunkRecord } from "./chunk-record.ts";
+import { chunkRecord, UNKNOWN_DIGEST } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
 import { type FileChunk, fileChunks } from "./indexed-chunks.ts";
 import { decodeDevice, type Kind } from "./inode.ts";
@@ -25,7 +25,6 @@ import { unreadable } from "./superblock-reader.ts";
 export const MAX_DEPTH = 2048;
 
 const R = chunkRecord.fields;
-const NO_DIGEST = new Uint8Array(32);
 
 /** @throws corrupt */
 export function readTree(bootstrap: Bootstrap): Directory {
@@ -118,7 +117,7 @@ class TreeReader {
       uncompressedOffset,
       uncompressedSize: length,
       compressed: false,
-      digest: NO_DIGEST,
+      digest: UNKNOWN_DIGEST,
       crc: 0,
     };
   }

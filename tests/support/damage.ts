@@ -115,6 +115,9 @@ export async function makeSample(random: Random, format: SampleFormat): Promise<
 
 export function fetcherOf(stored: ReadonlyMap<string, Uint8Array>): Fetcher {
   return {
+    async sizeOf(digest) {
+      return stored.get(digestHex(digest))?.byteLength;
+    },
     async fetch({ digest }, { range } = {}) {
       const bytes = stored.get(digestHex(digest));
       if (bytes === undefined) throw new NydusError("not_found", `Cannot read "${digest}": it is not there`);

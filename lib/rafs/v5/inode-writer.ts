@@ -9,6 +9,7 @@ import { alignUp } from "../../base/math.ts";
 import type { BlobRef, ChunkRef, Node } from "../../tree/tree.ts";
 import { MAX_CHUNKS, MAX_UNCOMPRESSED_SIZE } from "../blob-table.ts";
 import { chunkRecord } from "../chunk-record.ts";
+import { assertDigest } from "../chunk-table.ts";
 import { CHUNK_FLAGS } from "../flags.ts";
 import { encodeDevice, TYPE_BITS } from "../inode.ts";
 import type { Xattrs } from "../xattr.ts";
@@ -112,7 +113,9 @@ function writeChunks(
   chunks: readonly ChunkRef[],
   { order, chunkSize }: RecordPlace,
 ): void {
-  for (const [i, { blob, compressed, crc, ...chunk }] of chunks.entries()) {
+  for (const [i, whole] of chunks.entries()) {
+    assertDigest(whole);
+    const { blob, compressed, crc, ...chunk } = whole;
     if (chunk.index >= MAX_CHUNKS || chunk.uncompressedOffset >= MAX_UNCOMPRESSED_SIZE)
       throw corrupt(`Cannot store chunk ${chunk.index} of blob ${blob.id}: it lies past the end of any blob`);
     chunkRecord.write(view, offset + i * chunkRecord.size, {
