@@ -1,0 +1,142 @@
+/**
+ * Reading through each driver, side by side with the kernel's EROFS on local files, ext4 and overlayfs with the whole image
+ * present. Each kind of reading goes through all of them before the next one, so that figures of a row were measured
+ * within seconds of each other.
+ *
+ * @module
+ */
+import { mkdir, mkdtemp, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { mountErofs } from "../lib/mount/erofs.ts";
+import { openBootstrap } from "../lib/rafs/bootstrap.ts";
+import { checkBootstrap } from "../lib/rafs/check.ts";
+import { dropCaches, mountImage, type Place, seconds, shell, tool, usageOf } from "./bench-place.ts";
+
+interface Subject {
+  readonly name: string;
+  readonly directory: string;
+  /** On the command lines of the processes that serve it. */
+  readonly mark?: string;
+}
+
+interface Work {
+  readonly what: string;
+  readonly script: string;
+  readonly warm?: boolean;
+}
+
+const readers = (count: number): string =>
+  `find . -xdev -type f -print0 | xargs -0 -P${count} -n 400 cat >/dev/null`;
+const SMALL = "find . -xdev -type f -size -8k -print0 | head -zn 10000";
+/** fio(1) on the largest file, without its own caching; it prints nothing that we need but the time. */
+const fio = (pattern: string, block: string, amount: string): string =>
+  [
+    "file=$(find . -xdev -type f -printf '%s %p\\n' | sort -n | tail -1 | cut -d' ' -f2-)",
+    `fio --name=x --readonly --filename="$file" --rw=${pattern} --bs=${block} --io_size=${amount} --size=100%` +
+      " --randrepeat=1 --invalidate=0 --output-format=terse >/dev/null",
+  ].join("\n");
+
+const WORKS: readonly Work[] = [
+  { what: "find, caches empty", script: "find . -xdev -type f -printf %s >/dev/null" },
+  { what: "find, warm", script: "find . -xdev -type f -printf %s >/dev/null", warm: true },
+  { what: "10,000 small files, page cache empty", script: `${SMALL} | xargs -0 cat >/dev/null` },
+  { what: "10,000 small files, warm", script: `${SMALL} | xargs -0 cat >/dev/null`, warm: true },
+  { what: "all files, page cache empty, 1 reader", script: readers(1) },
+  { what: "all files, page cache empty, 2 readers", script: readers(2) },
+  { what: "all files, warm, 2 readers", script: readers(2), warm: true },
+  { what: "all files, page cache empty, 4 readers", script: readers(4) },
+  { what: "all files, page cache empty, 16 readers", script: readers(16) },
+  { what: "fio, random 4 KiB, 32 MB, page cache empty", script: fio("randread", "4k", "32m") },
+  { what: "fio, sequential 1 MiB, page cache empty", script: fio("read", "1m", "100%") },
+];
+
+/** The image read once: nothing cached at the start, everything at the end. */
+async function fill(
+  place: Place,
+  driver: string,
+  cache = `cache-${driver}`,
+): Promise<Subject & { umount(): Promise<void> }> {
+  const { directory, lazy, proxy, table } = place;
+  proxy.reset();
+  await dropCaches();
+  let mounted: Awaited<ReturnType<typeof mountImage>> | undefined;
+  const mounting = await seconds(async () => {
+    mounted = await mountImage(place, lazy, join(directory, cache), ["--driver", driver]);
+  });
+  if (mounted === undefined) throw new Error("Cannot measure: nothing was mounted");
+  table.add(`mount, ${driver}`, "until ready", `${mounting.toFixed(2)} s`);
+  const idle = await usageOf(mounted.mark);
+  const cwd = mounted.directory;
+  const reading = await seconds(() => shell(readers(2), { cwd }));
+  const { memory, cpu } = await usageOf(mounted.mark);
+  table.add("all files, nothing cached", driver, `${reading.toFixed(2)} s`);
+  table.add(`${driver}, all files, nothing cached`, "requests", `${proxy.requests.length}`);
+  table.add(`${driver}, all files, nothing cached`, "CPU of our processes", `${cpu.toFixed(2)} s`);
+  table.add(`${driver}, memory of our processes`, "at rest", `${idle.memory.toFixed(0)} MB`);
+  table.add(`${driver}, memory of our processes`, "after reading all", `${memory.toFixed(0)} MB`);
+  return { name: driver, ...mounted };
+}
+
+/** The kernel's EROFS on the complete cache files: nothing of ours in the way. */
+async function kernelErofs(place: Place): Promise<Subject> {
+  const cache = join(place.directory, "cache-kernel");
+  await shell(`cp -a --sparse=always ${place.directory}/cache-erofs ${cache}`);
+  const [name = ""] = await readdir(join(cache, "bootstraps"));
+  const bootstrap = join(cache, "bootstraps", name);
+  const bytes = new Uint8Array(await readFile(bootstrap));
+  const directory = await mkdtemp(join(place.directory, "mnt-"));
+  const devices = openBootstrap(bytes).blobs.map(({ id }) => join(cache, "blobs", id, "data"));
+  mountErofs({ bootstrap, devices, mountpoint: directory });
+  const taken = await seconds(async () => checkBootstrap(bytes));
+  place.table.add(
+    "bootstrap",
+    "complete check, once a digest",
+    `${taken.toFixed(2)} s for ${(bytes.byteLength / 1e6).toFixed(1)} MB`,
+  );
+  return { name: "kernel EROFS", directory };
+}
+
+/** The whole image as containerd unpacks it, below an overlay. */
+async function present({ directory, lazy }: Place): Promise<readonly Subject[]> {
+  const [plain, upper, work, merged] = ["ext4", "upper", "work", "overlay"].map((n) => join(directory, n));
+  await tool(["unpack", lazy, plain ?? ""]);
+  for (const made of [upper, work, merged]) await mkdir(made ?? "");
+  await shell(`mount -t overlay overlay -o lowerdir=${plain},upperdir=${upper},workdir=${work} ${merged}`);
+  return [
+    { name: "ext4", directory: plain ?? "" },
+    { name: "overlayfs", directory: merged ?? "" },
+  ];
+}
+
+async function measure(subject: Subject, { script, warm }: Work): Promise<{ taken: number; cpu: number }> {
+  if (warm !== true) await dropCaches();
+  const { directory: cwd, mark } = subject;
+  const cpuNow = async (): Promise<number> => (mark === undefined ? 0 : (await usageOf(mark)).cpu);
+  const before = await cpuNow();
+  const taken = await seconds(() => shell(script, { cwd }));
+  return { taken, cpu: (await cpuNow()) - before };
+}
+
+async function compare(place: Place, subjects: readonly Subject[], work: Work): Promise<void> {
+  let base = 0;
+  for (const subject of subjects) {
+    const { taken, cpu } = await measure(subject, work);
+    // The first one is what the others are compared with.
+    base = base === 0 ? taken : base;
+    const own = cpu > 0 ? `, ${cpu.toFixed(2)} CPU s of ours` : "";
+    place.table.add(work.what, subject.name, `${taken.toFixed(2)} s (${(taken / base).toFixed(2)}${own})`);
+  }
+}
+
+/** Ratios are to kernel EROFS in the same round. */
+export async function benchReading(place: Place): Promise<void> {
+  const ours: (Subject & { umount(): Promise<void> })[] = [];
+  await (await fill(place, "erofs", "cache-complete")).umount();
+  for (const driver of ["erofs", "erofs-loop", "fuse"]) ours.push(await fill(place, driver));
+  const subjects = [await kernelErofs(place), ...ours, ...(await present(place))];
+  const complete = await mountImage(place, place.lazy, join(place.directory, "cache-complete"));
+  subjects.push({ name: "erofs, complete blobs", ...complete });
+  for (let round = 0; round < place.rounds; round++)
+    for (const work of WORKS) await compare(place, subjects, work);
+  for (const mounted of [...ours, complete]) await mounted.umount();
+}
