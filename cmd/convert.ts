@@ -7,6 +7,7 @@ import { writeFile } from "node:fs/promises";
 import { type ByteString, byteStringOf } from "../lib/base/byte-string.ts";
 import { NydusError, toNydusError } from "../lib/base/error.ts";
 import { type ConvertRequest, convert as convertBetween } from "../lib/convert/convert.ts";
+import type { PackFormat } from "../lib/convert/packer.ts";
 import type { ConvertReport } from "../lib/convert/report.ts";
 import { type ReverseRequest, reverse } from "../lib/convert/reverse.ts";
 import { parsePlatform } from "../lib/oci/platform.ts";
@@ -142,9 +143,7 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
   return {
     source: args.operand(0),
     target: args.operand(1),
-    compressor: args.choice("compressor", COMPRESSORS, "zstd"),
     ...formatOf(args),
-    fsVersion: args.choice("fs-version", FS_VERSIONS, "6") === "5" ? 5 : 6,
     chunkDicts: args.strings("chunk-dict"),
     reference: args.boolean("oci-ref"),
     mergePlatform: args.boolean("merge-platform"),
@@ -170,14 +169,18 @@ function prefetchOf(args: Arguments): readonly ByteString[] | undefined {
   return [...paths, ...files.flatMap(readPathList)];
 }
 
-/** Without these flags the image is like its chunk dictionaries. */
-function formatOf(args: Arguments): Pick<ConvertRequest, "chunkSize" | "digester" | "batchSize" | "encrypt"> {
+/** What no flag says follows the chunk dictionaries, if there are any. */
+function formatOf(args: Arguments): Partial<PackFormat> {
+  const given = (flag: string): boolean => args.string(flag) !== undefined;
   const chunkSize = args.size("chunk-size");
   const batchSize = args.size("batch-size");
-  const digester = args.string("digester");
   return {
+    ...(given("compressor") ? { compressor: args.choice("compressor", COMPRESSORS, "zstd") } : {}),
+    ...(given("digester") ? { digester: args.choice("digester", DIGESTERS, "sha256") } : {}),
+    ...(given("fs-version")
+      ? { fsVersion: args.choice("fs-version", FS_VERSIONS, "6") === "5" ? 5 : 6 }
+      : {}),
     ...(chunkSize === undefined ? {} : { chunkSize }),
-    ...(digester === undefined ? {} : { digester: args.choice("digester", DIGESTERS, "sha256") }),
     // The reference's way to say "none".
     ...(batchSize === undefined || batchSize === 0 ? {} : { batchSize }),
     ...(args.boolean("encrypt") ? { encrypt: true } : {}),

@@ -127,6 +127,25 @@ test("an image that refers to a dictionary's blobs is read from another reposito
   expect(back.layers.length).toBe(images[1]?.layers.length);
 });
 
+test("RAFS v5 images share chunks too, and then are alike without a flag", async () => {
+  const place = await workspace();
+  const [first = "", second = ""] = await writeVersions(place, 64, 2, 60);
+  const [base, next] = [`oci:${place.path("nydus")}:base`, `oci:${place.path("nydus")}:next`];
+  const v5 = ["--fs-version", "5", "--compressor", "lz4_block", "--digester", "blake3"];
+  const alone = await convert(place, ...v5, `oci:${second}:t`, `oci:${place.path("alone")}:n`);
+  await convert(place, ...v5, `oci:${first}:t`, base);
+  await place.tool(["chunkdict", "generate", base, `oci:${place.path("nydus")}:dict`]);
+  for (const dictionary of [base, `oci:${place.path("nydus")}:dict`]) {
+    const report = await convert(place, "--chunk-dict", dictionary, `oci:${second}:t`, next);
+    expect(report.layers[0]?.chunks).toBeLessThan((alone.layers[0]?.chunks ?? 0) / 5);
+    await place.tool(["check", "--data", next]);
+  }
+  await expectSameTrees(place, next, `oci:${place.path("alone")}:n`);
+  const other = ["--chunk-dict", base, "--compressor", "zstd", `oci:${second}:t`, next];
+  const { stderr } = await place.tool(["convert", ...other], { mayFail: true });
+  expect(stderr).toMatch(/compressed by lz4_block, not zstd/);
+});
+
 test("dictionaries that do not fit are refused with a sentence", async () => {
   const place = await workspace();
   const [layout = ""] = await writeVersions(place, 63, 1, 20);
@@ -141,7 +160,8 @@ test("dictionaries that do not fit are refused with a sentence", async () => {
   };
   expect(await refused("--chunk-dict", nydus, "--chunk-size", "1M")).toMatch(/65536 bytes, not 1048576/);
   expect(await refused("--chunk-dict", nydus, "--digester", "sha256")).toMatch(/named by blake3/);
-  expect(await refused("--chunk-dict", nydus, "--oci-ref")).toMatch(/--chunk-dict with --oci-ref/);
+  expect(await refused("--chunk-dict", nydus, "--fs-version", "5")).toMatch(/it is RAFS v6, not 5/);
+  expect(await refused("--chunk-dict", nydus, "--oci-ref")).toMatch(/--oci-ref leaves the data as it is/);
   expect(await refused("--chunk-dict", source)).toMatch(/convert it first/);
   await place.tool(["chunkdict", "generate", "-o", place.path("file"), nydus]);
   expect(await refused("--chunk-dict", place.path("file"))).toMatch(/name the image that it is from/);

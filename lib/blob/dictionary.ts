@@ -6,10 +6,12 @@
  */
 import { byteString } from "../base/byte-string.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
-import type { Bootstrap } from "../rafs/bootstrap.ts";
 import { readChunks } from "../rafs/chunk-maps.ts";
 import { chunkRecord } from "../rafs/chunk-record.ts";
 import { CHUNK_FLAGS } from "../rafs/flags.ts";
+import type { RafsImage } from "../rafs/image.ts";
+import { packedInfo } from "../rafs/v5/blob-table.ts";
+import { chunkRecords } from "../rafs/v5/chunk-maps.ts";
 import type { BlobRef, ChunkRef } from "../tree/tree.ts";
 import { DigestSlabs } from "./digest-slabs.ts";
 
@@ -27,17 +29,17 @@ export interface DictionaryTable {
 /**
  * Where several bootstraps have a chunk, the first one says where it is.
  *
+ * @param bootstraps all of one version
  * @param minImages leave out chunks that fewer bootstraps have
  * @throws corrupt when a bootstrap's chunk table makes no sense
  */
-export function dictionaryTable(bootstraps: readonly Bootstrap[], minImages = 1): DictionaryTable {
+export function dictionaryTable(bootstraps: readonly RafsImage[], minImages = 1): DictionaryTable {
   const blobs = new Map<string, BlobInfo>();
   const chosen = new Map<string, Chosen>();
   for (const bootstrap of bootstraps) {
-    readChunks(bootstrap);
-    for (const blob of bootstrap.blobs) if (!blobs.has(blob.id)) blobs.set(blob.id, blob);
-    const { offset, size } = bootstrap.superblock.chunkTable;
-    for (let at = offset; at < offset + size; at += chunkRecord.size) {
+    for (const blob of bootstrap.blobs)
+      if (!blobs.has(blob.id)) blobs.set(blob.id, "packedSize" in blob ? packedInfo(blob) : blob);
+    for (const at of recordsOf(bootstrap)) {
       const key = byteString(R.digest.read(bootstrap.view, at));
       const known = chosen.get(key);
       if (known === undefined) chosen.set(key, { bootstrap, at, images: 1, last: bootstrap });
@@ -64,13 +66,24 @@ export function dictionaryTable(bootstraps: readonly Bootstrap[], minImages = 1)
   return { blobs: [...blobs.values()], records };
 }
 
-/** A record of one bootstrap's chunk table. */
+/** Offsets of chunk records, proven to lie inside their blobs. */
+function* recordsOf(image: RafsImage): Generator<number> {
+  if (image.version === 5) {
+    yield* chunkRecords(image);
+    return;
+  }
+  readChunks(image);
+  const { offset, size } = image.superblock.chunkTable;
+  for (let at = offset; at < offset + size; at += chunkRecord.size) yield at;
+}
+
+/** A chunk record of one bootstrap. */
 interface Chosen {
-  readonly bootstrap: Bootstrap;
+  readonly bootstrap: RafsImage;
   readonly at: number;
   /** Bootstraps that have the chunk, and the last one of them. */
   images: number;
-  last: Bootstrap;
+  last: RafsImage;
 }
 
 export class Dictionary {

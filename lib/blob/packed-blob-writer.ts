@@ -53,7 +53,8 @@ export class PackedBlobWriter implements Disposable {
   /** As `BlobWriter.add`. */
   add(bytes: Uint8Array): ChunkRef {
     const digest = this.#hasher.digest(bytes);
-    const known = this.#dict.find(digest, bytes.byteLength);
+    const size = bytes.byteLength;
+    const known = this.#options.dictionary?.find(digest, size) ?? this.#dict.find(digest, size);
     if (known !== undefined) return known;
     const chunk: Mutable<ChunkRef> = {
       blob: this.blob,
@@ -61,12 +62,12 @@ export class PackedBlobWriter implements Disposable {
       compressedOffset: 0,
       compressedSize: 0,
       uncompressedOffset: this.#uncompressedSize,
-      uncompressedSize: bytes.byteLength,
+      uncompressedSize: size,
       compressed: false,
       digest: this.#digests.keep(digest),
       crc: 0,
     };
-    this.#uncompressedSize += bytes.byteLength;
+    this.#uncompressedSize += size;
     this.#assertLimits();
     this.#dict.add(chunk);
     this.#queue.add(bytes, (stored, compressed) => {

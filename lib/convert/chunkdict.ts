@@ -7,12 +7,12 @@
  * @module
  */
 import { byteStringOf } from "../base/byte-string.ts";
+import { chunkHasher } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import type { ImageLocation } from "../image/location.ts";
 import { emptyConfig } from "../oci/config.ts";
 import { hostPlatform } from "../oci/platform.ts";
-import { openBootstrap } from "../rafs/bootstrap.ts";
-import { writeBootstrap } from "../rafs/writer.ts";
+import { openImage, writeImage } from "../rafs/image.ts";
 import { type Attributes, type BlobRef, type Directory, directory } from "../tree/tree.ts";
 import { bootstrapLayer } from "./bootstrap-layer.ts";
 import { Dictionaries, type ProvidedBlob } from "./dictionaries.ts";
@@ -40,7 +40,7 @@ export async function chunkdictBootstrap(
   request: ChunkdictRequest,
 ): Promise<{ bootstrap: Uint8Array; report: ChunkdictReport }> {
   await using dictionaries = await openSources(request);
-  return bootstrapOf(dictionaries);
+  return await bootstrapOf(dictionaries);
 }
 
 /** A dictionary as an image, with all blobs that it refers to. */
@@ -51,14 +51,14 @@ export async function chunkdictImage(
   const start = performance.now();
   const signal = request.signal ?? new AbortController().signal;
   await using dictionaries = await openSources(request);
-  const { bootstrap, report } = bootstrapOf(dictionaries);
+  const { bootstrap, report } = await bootstrapOf(dictionaries);
   const provided: ProvidedBlob[] = [];
-  for (const blob of openBootstrap(bootstrap).blobs)
+  for (const blob of openImage(bootstrap).blobs)
     provided.push(await dictionaries.provide(blob, { target: target.store, signal }));
   const layer = bootstrapLayer(bootstrap, []);
   const parts = {
     family: "oci",
-    fsVersion: 6,
+    fsVersion: dictionaries.format.fsVersion,
     config: emptyConfig(request.platform ?? hostPlatform(), STEP),
     source: {},
     blobs: [],
@@ -95,12 +95,16 @@ async function openSources({ sources, minImages, ...access }: ChunkdictRequest):
   return await Dictionaries.open(sources, access, {}, minImages === undefined ? {} : { minImages });
 }
 
-function bootstrapOf(dictionaries: Dictionaries): { bootstrap: Uint8Array; report: ChunkdictReport } {
-  const { lookup, format, compressor } = dictionaries;
+async function bootstrapOf(
+  dictionaries: Dictionaries,
+): Promise<{ bootstrap: Uint8Array; report: ChunkdictReport }> {
+  const { lookup, format } = dictionaries;
+  const { fsVersion: version, digester, ...rest } = format;
   const { root, blobs } = treeOf(dictionaries);
-  const bootstrap = writeBootstrap(root, {
-    ...format,
-    compressor,
+  const bootstrap = writeImage(root, {
+    ...rest,
+    version,
+    hasher: await chunkHasher(digester),
     blobs: (blob) => lookup.info(blob),
     prefetch: [],
     hasXattr: "always",

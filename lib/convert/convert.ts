@@ -5,7 +5,6 @@
  * @module
  */
 
-import type { ChunkDigester } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
 import { copyImage } from "../image/copy.ts";
@@ -18,7 +17,7 @@ import { Dictionaries } from "./dictionaries.ts";
 import { convertDirectory } from "./directory.ts";
 import { type ConvertOptions, convertImage } from "./image.ts";
 import { assertFormat } from "./merge.ts";
-import type { PackFormat } from "./packer.ts";
+import { DEFAULT_COMPRESSOR, type PackFormat } from "./packer.ts";
 import { convertPlatforms } from "./platforms.ts";
 import type { Target } from "./publish.ts";
 import { type ConvertReport, secondsSince } from "./report.ts";
@@ -27,16 +26,17 @@ const DIRECTORY = "dir:";
 /** Whatever has none of these is a registry's. */
 const LOCAL = /^(?:oci|oci-archive|docker-archive|containerd|dir):/;
 
-/** Bytes of a chunk, and what names one, where nobody says otherwise. */
-const DEFAULTS = { chunkSize: 2 ** 20, digester: "sha256" } as const;
+/** Where nobody says otherwise. */
+const DEFAULTS = { compressor: DEFAULT_COMPRESSOR, chunkSize: 2 ** 20, digester: "sha256" } as const;
+
+/** What images must have in common to share chunks. */
+type SharedFormat = Pick<PackFormat, "compressor" | "chunkSize" | "digester" | "fsVersion">;
 
 export interface ConvertRequest
-  extends Omit<ConvertOptions, "dictionaries" | "chunkSize" | "digester">,
-    RegistryAccess {
-  /** Default: that of the chunk dictionaries, else 1 MiB. */
-  readonly chunkSize?: number;
-  /** Default: that of the chunk dictionaries, else SHA-256. */
-  readonly digester?: ChunkDigester;
+  extends Omit<ConvertOptions, "dictionaries" | keyof SharedFormat>,
+    RegistryAccess,
+    // By default as the chunk dictionaries have it, else zstd, 1 MiB, SHA-256 and RAFS v6.
+    Partial<SharedFormat> {
   /** Nydus images or bootstrap files whose chunks are not stored again. */
   readonly chunkDicts?: readonly string[];
   /** As `openStore` takes it, or "dir:PATH". */
@@ -53,9 +53,9 @@ export interface ConvertRequest
 /** The stores are closed when the work is done, so it is awaited here: closing an archive writes it. */
 export async function convert(request: ConvertRequest): Promise<ConvertReport> {
   const { source, target } = request;
-  assertTogether(request);
   await using dictionaries = await openDictionaries(request);
   const format = { ...DEFAULTS, ...given(request), ...dictionaries?.format };
+  assertTogether({ ...request, ...format });
   const options: ConvertOptions = { ...request, ...format, dictionaries };
   assertFormat(options);
   if (source.startsWith(DIRECTORY)) {
@@ -118,41 +118,36 @@ async function convertSeveral(
 }
 
 /** @throws usage for options that say opposite things */
-function assertTogether(request: ConvertRequest): void {
-  const { reference, fsVersion, chunkDicts = [], batchSize, encrypt } = request;
-  if (fsVersion === 5 && reference === true)
-    throw new NydusError(
-      "usage",
-      "Cannot leave the data in the original layers (--oci-ref) with --fs-version 5",
-    );
-  if (reference !== true && fsVersion !== 5) return;
-  const flag =
-    chunkDicts.length > 0
-      ? "--chunk-dict"
-      : batchSize !== undefined
-        ? "--batch-size"
-        : encrypt === true
-          ? "--encrypt"
-          : undefined;
-  if (flag !== undefined)
-    throw new NydusError(
-      "usage",
-      reference === true
-        ? `Cannot use ${flag} with --oci-ref: the data stays as it is`
-        : `Cannot use ${flag} with --fs-version 5`,
-    );
+function assertTogether({ reference, fsVersion, chunkDicts = [], batchSize, encrypt }: ConvertRequest): void {
+  const refuse = (what: string): never => {
+    throw new NydusError("usage", `Cannot convert: ${what}`);
+  };
+  if (reference === true && fsVersion === 5) refuse("--oci-ref is not for --fs-version 5");
+  if (reference === true && chunkDicts.length > 0)
+    refuse("--oci-ref leaves the data as it is, --chunk-dict does not");
+  for (const [flag, given] of [
+    ["--batch-size", batchSize !== undefined],
+    ["--encrypt", encrypt === true],
+  ] as const) {
+    if (given && reference === true) refuse(`--oci-ref leaves the data as it is, ${flag} does not`);
+    if (given && fsVersion === 5) refuse(`${flag} is not for --fs-version 5`);
+  }
 }
 
-function given({ chunkSize, digester }: ConvertRequest): Partial<Pick<PackFormat, "chunkSize" | "digester">> {
+function given({ compressor, chunkSize, digester, fsVersion }: ConvertRequest): Partial<SharedFormat> {
   return {
+    ...(compressor && { compressor }),
     ...(chunkSize === undefined ? {} : { chunkSize }),
-    ...(digester === undefined ? {} : { digester }),
+    ...(digester && { digester }),
+    ...(fsVersion && { fsVersion }),
   };
 }
 
 async function openDictionaries(request: ConvertRequest): Promise<Dictionaries | undefined> {
-  const { chunkDicts = [] } = request;
-  return chunkDicts.length === 0 ? undefined : await Dictionaries.open(chunkDicts, request, given(request));
+  const { chunkDicts = [], platforms } = request;
+  if (chunkDicts.length === 0) return undefined;
+  const [platform] = platforms === "all" ? [] : (platforms ?? []);
+  return await Dictionaries.open(chunkDicts, { ...request, ...(platform && { platform }) }, given(request));
 }
 
 async function open(

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import type { Compressor } from "../base/compression.ts";
 import { digestFromHex, digestHex } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { Dictionary, type DictionaryTable, dictionaryTable } from "../blob/dictionary.ts";
@@ -14,10 +13,9 @@ import { type ImageLocation, type LocatedImage, locateImage } from "../image/loc
 import type { Descriptor } from "../oci/descriptor.ts";
 import { ANNOTATION, MEDIA } from "../oci/media-types.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
-import type { Bootstrap } from "../rafs/bootstrap.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
-import { openImage } from "../rafs/image.ts";
-import type { PackFormat } from "./packer.ts";
+import { openImage, type RafsImage } from "../rafs/image.ts";
+import { DEFAULT_COMPRESSOR, type PackFormat } from "./packer.ts";
 
 /** A blob of a dictionary, in the target now. */
 export interface ProvidedBlob {
@@ -34,13 +32,18 @@ export interface ConversionPlaces {
   readonly signal: AbortSignal;
 }
 
+type UsedBlob = Pick<BlobInfo, "id" | "compressedSize" | "features">;
+
 interface Opened {
   readonly located: LocatedImage;
-  readonly bootstrap: Bootstrap;
+  readonly bootstrap: RafsImage;
 }
 
 /** Chunks can only be shared by images that cut and name them alike. */
-type Format = Pick<PackFormat, "chunkSize" | "digester">;
+type Format = Required<Pick<PackFormat, "chunkSize" | "digester" | "fsVersion">> &
+  Pick<PackFormat, "compressor">;
+/** What people have asked for. */
+type Wanted = Partial<Format>;
 
 export class Dictionaries implements AsyncDisposable {
   readonly #opened: readonly Opened[];
@@ -59,11 +62,6 @@ export class Dictionaries implements AsyncDisposable {
     this.lookup = new Dictionary(this.table);
   }
 
-  /** That of the first one. */
-  get compressor(): Compressor {
-    return this.#opened[0]?.bootstrap.superblock.compressor ?? "none";
-  }
-
   /**
    * @param locations at least one: Nydus images, or bootstrap files
    * @param wanted what the new image must be; what is left out follows the dictionaries
@@ -73,7 +71,7 @@ export class Dictionaries implements AsyncDisposable {
   static async open(
     locations: readonly string[],
     access: Omit<ImageLocation, "location">,
-    wanted: Partial<Format>,
+    wanted: Wanted,
     { minImages = 1 }: { readonly minImages?: number } = {},
   ): Promise<Dictionaries> {
     const opened: Opened[] = [];
@@ -91,10 +89,11 @@ export class Dictionaries implements AsyncDisposable {
    *
    * @throws not_found when nobody has it
    */
-  async provide({ id, compressedSize, features }: BlobInfo, places: ConversionPlaces): Promise<ProvidedBlob> {
+  async provide(blob: UsedBlob, places: ConversionPlaces): Promise<ProvidedBlob> {
+    const { id, compressedSize, features } = blob;
     const { target, signal } = places;
     for (const { located, bootstrap } of this.#opened) {
-      if (!bootstrap.blobs.some((blob) => blob.id === id)) continue;
+      if (!bootstrap.blobs.some((other) => other.id === id)) continue;
       const layer = located.image?.manifest.layers.find((candidate) => holds(candidate, id));
       if (layer === undefined || located.fetcher === undefined) continue;
       const how = await copyBlob(layer, located.fetcher, target, { signal });
@@ -121,9 +120,7 @@ export class Dictionaries implements AsyncDisposable {
 async function openOne(request: ImageLocation): Promise<Opened> {
   const located = await locateImage(request);
   try {
-    const bootstrap = openImage(located.bootstrap);
-    if (bootstrap.version === 6) return { located, bootstrap };
-    throw new NydusError("unsupported", `Cannot use dictionary "${located.name}": it is RAFS v5`);
+    return { located, bootstrap: openImage(located.bootstrap) };
   } catch (error) {
     await located[Symbol.asyncDispose]();
     throw error;
@@ -135,29 +132,45 @@ async function closeAll(opened: readonly Opened[]): Promise<void> {
 }
 
 const SAYINGS = {
-  chunkSize: (value: unknown) => `its chunks have ${value} bytes`,
-  digester: (value: unknown) => `its chunks are named by ${value}`,
+  fsVersion: { flag: "--fs-version", say: (value: unknown) => `it is RAFS v${value}` },
+  chunkSize: { flag: "--chunk-size", say: (value: unknown) => `its chunks have ${value} bytes` },
+  digester: { flag: "--digester", say: (value: unknown) => `its chunks are named by ${value}` },
+  compressor: { flag: "--compressor", say: (value: unknown) => `its chunks are compressed by ${value}` },
 } as const;
 
-const FLAGS = { chunkSize: "--chunk-size", digester: "--digester" } as const;
-
-function commonFormat(opened: readonly Opened[], wanted: Partial<Format>): Format {
-  let format: Partial<Format> = wanted;
+function commonFormat(opened: readonly Opened[], wanted: Wanted): Format {
+  let common: Format | undefined;
   for (const { located, bootstrap } of opened) {
-    const { chunkSize, digester } = bootstrap.superblock;
-    const own: Format = { chunkSize, digester };
-    for (const key of ["chunkSize", "digester"] as const)
-      if (format[key] !== undefined && format[key] !== own[key])
-        throw new NydusError(
-          "usage",
-          `Cannot use dictionary "${located.name}": ${SAYINGS[key](own[key])}, not ${format[key]}; see ${FLAGS[key]}`,
-        );
-    format = own;
+    const own = formatOf(bootstrap);
+    const others: Wanted = common ?? wanted;
+    for (const key of ["fsVersion", "chunkSize", "digester", "compressor"] as const) {
+      // In v6 each blob has a compressor of its own.
+      if (
+        others[key] === undefined ||
+        others[key] === own[key] ||
+        (key === "compressor" && own.fsVersion === 6)
+      )
+        continue;
+      const { flag, say } = SAYINGS[key];
+      throw new NydusError(
+        "usage",
+        `Cannot use dictionary "${located.name}": ${say(own[key])}, not ${others[key]}; see ${flag}`,
+      );
+    }
+    common ??= own.fsVersion === 6 ? { ...own, compressor: wanted.compressor ?? DEFAULT_COMPRESSOR } : own;
   }
-  const { chunkSize, digester } = format;
-  if (chunkSize === undefined || digester === undefined)
-    throw new NydusError("internal", "Cannot open dictionaries: there are none");
-  return { chunkSize, digester };
+  if (common !== undefined) return common;
+  throw new NydusError("internal", "Cannot open dictionaries: there are none");
+}
+
+function formatOf({ version, superblock: { chunkSize, digester, compressor } }: RafsImage): Format {
+  // Where the chunks are in original gzip layers, or in old blobs, new ones are compressed as usual.
+  return {
+    fsVersion: version,
+    chunkSize,
+    digester,
+    compressor: compressor === "gzip" ? DEFAULT_COMPRESSOR : compressor,
+  };
 }
 
 /** Whether a layer of a manifest stands for the blob that a bootstrap calls by this id. */

@@ -10,7 +10,7 @@ import { corrupt, NydusError } from "../base/error.ts";
 import { type BlobInfo, isPlaceholder } from "../rafs/blob-table.ts";
 import { BLOB_FEATURES, SUPERBLOCK_FLAGS } from "../rafs/flags.ts";
 import { checkImage, openImage, type RafsImage, readTree, writeImage } from "../rafs/image.ts";
-import type { V5Blob } from "../rafs/v5/blob-table.ts";
+import { packedInfo } from "../rafs/v5/blob-table.ts";
 import { blobsOf } from "../tree/blobs.ts";
 import { withImplicit } from "../tree/implicit.ts";
 import { mergeLayers } from "../tree/overlay.ts";
@@ -126,7 +126,9 @@ class Blobs {
   take(image: RafsImage, name: string, own: OwnBlob, foreign: ReadonlySet<string>): Directory {
     const tree = readTree(image);
     const ownId = ownBlob(image, name, foreign, own);
-    const infos = new Map(image.blobs.map((blob) => [blob.id, "packedSize" in blob ? infoOf(blob) : blob]));
+    const infos = new Map(
+      image.blobs.map((blob) => [blob.id, "packedSize" in blob ? packedInfo(blob) : blob]),
+    );
     for (const ref of blobsOf(tree)) {
       const stored = infos.get(ref.id);
       if (stored === undefined) continue;
@@ -176,22 +178,5 @@ function withFacts(blob: BlobInfo, name: string, own: OwnBlob): BlobInfo {
     ...(separate && digest !== undefined ? { metaDigest: Buffer.from(digest, "hex") } : {}),
     ...(tocDigest === undefined ? {} : { tocDigest: Buffer.from(tocDigest, "hex") }),
     ...(tocSize === undefined ? {} : { tocSize }),
-  };
-}
-
-/** In the words of v6, without what v5 does not have. */
-function infoOf({ packedSize, ...blob }: V5Blob): BlobInfo {
-  return {
-    ...blob,
-    index: 0,
-    uncompressedSize: packedSize,
-    tocSize: 0,
-    tocDigest: new Uint8Array(32),
-    ciCompressor: "none",
-    ciOffset: 0,
-    ciCompressedSize: 0,
-    ciUncompressedSize: 0,
-    metaDigest: new Uint8Array(32),
-    metaSize: 0,
   };
 }

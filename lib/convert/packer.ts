@@ -30,6 +30,8 @@ export interface PackFormat {
   readonly encrypt?: boolean;
 }
 
+export const DEFAULT_COMPRESSOR = "zstd";
+
 /** The members of `PackFormat` alone, for messages and other options. */
 export function packFormat(options: PackFormat): PackFormat {
   const { fsVersion, compressor, digester, chunkSize, batchSize, encrypt } = options;
@@ -75,7 +77,7 @@ export function blobWriter(
   { hasher, secret, dictionary }: BlobWriterParts,
 ): ChunkWriter {
   const { fsVersion, compressor, digester, chunkSize, batchSize, encrypt } = format;
-  if (fsVersion === 5) return new PackedBlobWriter(path, { compressor, hasher });
+  if (fsVersion === 5) return new PackedBlobWriter(path, { compressor, hasher, dictionary });
   const name = `${compressor} ${digester} ${chunkSize} ${batchSize ?? 0}`;
   const cipher = encrypt === true ? cipherFor(secret, name) : undefined;
   return new BlobWriter(path, { compressor, hasher, dictionary, batchSize, cipher });

@@ -12,9 +12,7 @@ import type { ImageStore } from "../content/content.ts";
 import { streamFile } from "../content/files.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
-import { openBootstrap } from "../rafs/bootstrap.ts";
-import { checkBootstrap } from "../rafs/check.ts";
-import type { FsVersion } from "../rafs/image.ts";
+import { checkImage, type FsVersion, openImage } from "../rafs/image.ts";
 import { type BootstrapFile, type BootstrapLayer, bootstrapLayer } from "./bootstrap-layer.ts";
 import type { ConversionPlaces, Dictionaries, ProvidedBlob } from "./dictionaries.ts";
 import {
@@ -140,12 +138,12 @@ async function provideBlobs(
   places: ConversionPlaces,
 ): Promise<ProvidedBlob[]> {
   // Dictionaries can contradict each other, or themselves.
-  const [violation] = checkBootstrap(image);
+  const [violation] = await checkImage(image);
   if (violation !== undefined)
     throw corrupt(`Cannot use the chunk dictionaries: ${violation.path}: ${violation.message}`);
   const own = new Set(layers.map(({ blob }) => blob.id));
   const provided = new Map<Digest, ProvidedBlob>();
-  for (const blob of openBootstrap(image).blobs) {
+  for (const blob of openImage(image).blobs) {
     if (own.has(blob.id)) continue;
     const found = await dictionaries.provide(blob, places);
     provided.set(found.layer.digest, found);

@@ -8,7 +8,13 @@ import { byteString } from "../../base/byte-string.ts";
 import type { Compressor } from "../../base/compression.ts";
 import type { ChunkDigester } from "../../base/digest.ts";
 import { struct, u32, u64 } from "../../base/struct.ts";
-import { MAX_BLOBS, MAX_CHUNKS, MAX_COMPRESSED_SIZE, MAX_UNCOMPRESSED_SIZE } from "../blob-table.ts";
+import {
+  type BlobInfo,
+  MAX_BLOBS,
+  MAX_CHUNKS,
+  MAX_COMPRESSED_SIZE,
+  MAX_UNCOMPRESSED_SIZE,
+} from "../blob-table.ts";
 import { BrokenRule, type Complain, refuse } from "../broken-rule.ts";
 import { BLOB_FEATURES } from "../flags.ts";
 import type { Region } from "../superblock.ts";
@@ -120,4 +126,21 @@ function readBlob(
 /** Bytes of the stored blob that hold chunks: a tar header may follow them. */
 export function dataSize({ features, compressedSize }: Pick<V5Blob, "features" | "compressedSize">): number {
   return compressedSize - ((features & BLOB_FEATURES.tarHeaders) !== 0 ? 512 : 0);
+}
+
+/** In the words of v6, without what v5 does not have. */
+export function packedInfo({ packedSize, ...blob }: V5Blob): BlobInfo {
+  return {
+    ...blob,
+    index: 0,
+    uncompressedSize: packedSize,
+    tocSize: 0,
+    tocDigest: new Uint8Array(32),
+    ciCompressor: "none",
+    ciOffset: 0,
+    ciCompressedSize: 0,
+    ciUncompressedSize: 0,
+    metaDigest: new Uint8Array(32),
+    metaSize: 0,
+  };
 }

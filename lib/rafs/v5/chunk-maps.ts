@@ -29,6 +29,11 @@ export function chunkMaps(image: V5Bootstrap, complain: Complain = refuse): Chun
   return image.blobs.map((blob, i) => chunkMap(image, blob, byBlob[i] ?? [], complain));
 }
 
+/** Byte offsets of records, one of each chunk that the image uses, in the order of its files. @throws corrupt */
+export function chunkRecords(image: V5Bootstrap): number[] {
+  return [...distinctRecords(image, refuse).values()];
+}
+
 /** Byte offset of one record of each chunk, by blob and index. */
 function distinctRecords(image: V5Bootstrap, complain: Complain): Map<number, number> {
   const { view, blobs, superblock } = image;
