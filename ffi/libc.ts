@@ -213,17 +213,24 @@ function syscall(number: number, ...args: (number | Uint8Array)[]): number {
 
 /** fsopen(2) and its kin have the same numbers on x86-64 and arm64. */
 const SYS = {
+  open_tree: 428,
   move_mount: 429,
   fsopen: 430,
   fsconfig: 431,
   fsmount: 432,
   pidfd_open: 434,
   pidfd_getfd: 438,
+  mount_setattr: 442,
 } as const;
 const FSCONFIG = { SET_STRING: 1, CMD_CREATE: 6 } as const;
 const AT_FDCWD = -100;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const CLOEXEC = 1;
+const OPEN_TREE_CLONE = 1;
+/** O_CLOEXEC. */
+const OPEN_TREE_CLOEXEC = 0o2000000;
+const AT_EMPTY_PATH = 0x1000;
+const MOUNT_ATTR_IDMAP = 0x100000n;
 
 export const MOUNT_ATTR = { RDONLY: 1, NOSUID: 2, NODEV: 4 } as const;
 
@@ -249,6 +256,19 @@ export function fsmount(fd: number, attributes: number): number {
 /** int move_mount(int from, const char *from_path, int to, const char *to_path, unsigned int flags) */
 export function moveMount(fd: number, target: string): number {
   return syscall(SYS.move_mount, fd, cString(""), AT_FDCWD, cString(target), MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/** int open_tree(int dirfd, const char *path, unsigned int flags): a copy of the mount at a path, not attached yet */
+export function openTree(path: string): number {
+  return syscall(SYS.open_tree, AT_FDCWD, cString(path), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+}
+
+/** int mount_setattr(int fd, const char *path, unsigned int flags, struct mount_attr *attr, size_t size) */
+export function mapIds(fd: number, userNamespace: number): number {
+  // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+  const attributes = new BigUint64Array([MOUNT_ATTR_IDMAP, 0n, 0n, BigInt(userNamespace)]);
+  const bytes = new Uint8Array(attributes.buffer);
+  return syscall(SYS.mount_setattr, fd, cString(""), AT_EMPTY_PATH, bytes, bytes.byteLength);
 }
 
 /** int pidfd_open(pid_t pid, unsigned int flags) */

@@ -118,6 +118,22 @@ export class SnapshotDirectories {
     return (await readdir(this.files(id))).length === 0;
   }
 
+  /** Where a container in a user namespace sees what is below it. */
+  async createMapped(id: number, name: "image" | "layers"): Promise<string> {
+    const path = join(this.#snapshots, String(id), "mapped", name);
+    await mkdir(path, { recursive: true });
+    return path;
+  }
+
+  /** The directory that a layer's files are in, below `path`: another view of the directory of snapshots. */
+  through(path: string, files: string): string {
+    return join(path, files.slice(this.#snapshots.length + 1));
+  }
+
+  get snapshots(): string {
+    return this.#snapshots;
+  }
+
   /** Ids of directories that no row knows. */
   async orphans(known: ReadonlySet<number>): Promise<readonly string[]> {
     return (await readdir(this.#snapshots)).filter((name) => !known.has(Number(name)));

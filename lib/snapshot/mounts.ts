@@ -10,6 +10,9 @@
  * | active | a Nydus image | overlay over the image's mount point |
  * | view | a Nydus image | overlay of the mount point and the view's own, empty directory: one lower is not enough |
  *
+ * In a user namespace the lower directories are seen through mounts that map owners (`mapped-lowers.ts`). Where the
+ * kernel has none, options say the mapping: containerd 2 makes such mounts itself, and takes the options away.
+ *
  * containerd shortens long lists of lower directories itself when it mounts.
  *
  * @module

@@ -27,6 +27,7 @@ import {
   type RememberCredentials,
 } from "./image-mounts.ts";
 import { type Labels, type LayerKind, type Purpose, purposeOf, withoutSecrets } from "./labels.ts";
+import { type IdMapping, type Lowers, mapLowers, unmapLowers } from "./mapped-lowers.ts";
 import { Metastore, type Snapshot } from "./metastore.ts";
 import type { Mounter } from "./mounter.ts";
 import { mountsOf } from "./mounts.ts";
@@ -210,8 +211,25 @@ export class Snapshotter implements AsyncDisposable {
     return this.#mounts(snapshot, snapshot.kind, await this.#stack(snapshot));
   }
 
-  /** The directories below a snapshot, top first: plain layers down to a mounted image, or all layers. */
+  /** As a container in a user namespace sees them, if it is in one. */
   async #stack(snapshot: Snapshot): Promise<Stack> {
+    const { uidMapping, gidMapping } = purposeOf(snapshot.labels);
+    const stack = await this.#below(snapshot);
+    if (uidMapping === undefined || gidMapping === undefined || stack.top === undefined) return stack;
+    const mapping = { uidMapping, gidMapping };
+    try {
+      return { ...stack, ...(await mapLowers(this.#directories, snapshot.id, stack, mapping)) };
+    } catch (error) {
+      this.#log.warn("cannot map the owners of layers; containerd is asked to", {
+        snapshot: snapshot.name,
+        error: error instanceof Error ? error.message : String(error),
+      });
+      return { ...stack, mapping };
+    }
+  }
+
+  /** The directories below a snapshot, top first: plain layers down to a mounted image, or all layers. */
+  async #below(snapshot: Snapshot): Promise<Stack> {
     const layers: string[] = [];
     for (const layer of this.#metastore.ancestors(snapshot.id)) {
       if (layer.layer === "nydus-bootstrap") {
@@ -225,7 +243,7 @@ export class Snapshotter implements AsyncDisposable {
   }
 
   #mounts(snapshot: Snapshot, kind: "active" | "view", stack: Stack): readonly Mount[] {
-    const { volatile, uidMapping, gidMapping } = purposeOf(snapshot.labels);
+    const { volatile } = purposeOf(snapshot.labels);
     return mountsOf({
       kind,
       files: this.#directories.files(snapshot.id),
@@ -233,8 +251,7 @@ export class Snapshotter implements AsyncDisposable {
       layers: stack.layers,
       volatile,
       ...(stack.image === undefined ? {} : { image: stack.image }),
-      ...(uidMapping === undefined ? {} : { uidMapping }),
-      ...(gidMapping === undefined ? {} : { gidMapping }),
+      ...stack.mapping,
     });
   }
 
@@ -265,6 +282,7 @@ export class Snapshotter implements AsyncDisposable {
   async remove(key: string): Promise<void> {
     const below = this.#imageBelow(this.#metastore.get(key));
     const { id, layer } = this.#metastore.remove(key);
+    unmapLowers(this.#directories.snapshots, id);
     if (below !== undefined) await this.#images.release(below.id);
     if (layer === "nydus-bootstrap") await this.#images.release(id);
     this.#images.forget(id);
@@ -341,6 +359,7 @@ export class Snapshotter implements AsyncDisposable {
       // Made since, or still in use: then it is no orphan, or not removable now.
       if (this.#metastore.byId(Number(name)) !== undefined) continue;
       await this.#mounter.umount(name).catch(() => {});
+      unmapLowers(this.#directories.snapshots, Number(name));
       await this.#directories.discard(name).catch((error: unknown) => {
         this.#log.warn("cannot remove a directory", { snapshot: name, error: String(error) });
       });
@@ -360,9 +379,9 @@ export class Snapshotter implements AsyncDisposable {
   }
 }
 
-interface Stack {
-  readonly layers: readonly string[];
-  readonly image?: string;
+interface Stack extends Lowers {
+  /** Of owners, where the directories are not mapped themselves. */
+  readonly mapping?: IdMapping;
   /** Whose root directory shows through. */
   readonly top: string | undefined;
 }
