@@ -76,12 +76,9 @@ function expand(map: ChunkMap, index: number, stored: Uint8Array): Uint8Array {
   }
 }
 
-function expandBatch(
-  { compressor }: ChunkMap,
-  { storedSize, size }: BatchUnit,
-  stored: Uint8Array,
-): Uint8Array {
-  return decompressChunk(storedSize === size ? "none" : compressor, stored, size);
+/** @param stored decrypted: encrypting makes a batch of less than a cipher block longer */
+function expandBatch({ compressor }: ChunkMap, { size }: BatchUnit, stored: Uint8Array): Uint8Array {
+  return decompressChunk(stored.byteLength === size ? "none" : compressor, stored, size);
 }
 
 /** @returns exactly `size` bytes. @throws corrupt */
