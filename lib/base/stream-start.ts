@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { zstdDecompressSync } from "node:zlib";
+import { gunzipSync, zstdDecompressSync } from "node:zlib";
 import { corrupt } from "./error.ts";
 import { GZIP_TRAILER, gzipHeaderSize } from "./gzip.ts";
 import { Inflater, MAX_MATCH } from "./inflate.ts";
@@ -16,7 +16,20 @@ const MOST_BEHIND = 64 * 2 ** 20;
 
 /** @returns exactly `size` bytes. @throws corrupt when there are fewer, or the stream is none */
 export function streamStart(format: StreamFormat, stored: Uint8Array, size: number): Uint8Array {
-  return format === "gzip" ? inflateMembers(stored, size) : zstdStart(stored, size);
+  return format === "gzip" ? gzipStart(stored, size) : zstdStart(stored, size);
+}
+
+/** Most streams end here, and the runtime's decoder takes a fifth of the time for a small one; it cannot stop early. */
+const LITTLE_BEHIND = 64 * 1024;
+
+function gzipStart(stored: Uint8Array, size: number): Uint8Array {
+  try {
+    const out = gunzipSync(stored, { maxOutputLength: size + LITTLE_BEHIND });
+    if (out.byteLength >= size) return out.subarray(0, size);
+  } catch {
+    // More behind it, or damaged: the other decoder tells.
+  }
+  return inflateMembers(stored, size);
 }
 
 function inflateMembers(stored: Uint8Array, size: number): Uint8Array {

@@ -96,7 +96,7 @@ test.each(FORMATS)("findToc() refuses a %s layer with any byte of its table chan
     const found = await find(changed, annotations).catch((error: unknown) => error);
     // Padding and footers of no consequence may change: then the table is the same.
     if (found instanceof Error) expect(found).toMatchObject({ code: "corrupt" });
-    else expect((found as FoundToc).json).toEqual(json);
+    else expect(sha256Of((found as FoundToc).json)).toBe(sha256Of(json));
   }
 });
 

@@ -182,15 +182,16 @@ function otherOf(entry: Json): TocEntry {
   return { ...headerOf(entry, kind), chunks: [] };
 }
 
-/** Where each stream ends: where the next one starts, whichever file that is of. */
+/**
+ * Where each stream ends: where the next one with data starts, whichever file that is of. podman's `endOffset` is not
+ * looked at: with the headers that follow, streams lie back to back, and neighbours come with one request.
+ */
 class StreamPlaces {
   readonly #starts: readonly number[];
   readonly #dataSize: number;
 
   constructor(entries: readonly Json[], dataSize: number) {
-    const starts = entries.flatMap((entry) =>
-      holdsData(entry) ? [count(entry, "offset"), count(entry, "endOffset")] : [],
-    );
+    const starts = entries.flatMap((entry) => (holdsData(entry) ? [count(entry, "offset")] : []));
     this.#starts = [...new Set(starts)].filter((start) => start > 0).sort((a, b) => a - b);
     this.#dataSize = dataSize;
   }
