@@ -200,3 +200,10 @@ test("paths are fetched ahead when that is asked for, within the rate that is gi
   const paths = USED.flatMap((path) => ["--prefetch", `/${path}`]);
   await readAhead(plain, [...paths, "--prefetch-bandwidth", "20M"]);
 });
+
+test("what conversion put into the prefetch table is fetched ahead by nodes that know nothing else", async () => {
+  const named = image.replace(":n", ":table");
+  const paths = USED.flatMap((path) => ["--prefetch", `/${path}`]);
+  await place.tool(["convert", "--chunk-size", "256K", ...paths, `oci:${place.path("source")}:t`, named]);
+  await readAhead(named);
+});

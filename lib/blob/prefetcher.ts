@@ -36,7 +36,7 @@ export interface PrefetchShape {
 }
 
 /** Of chunks that lie here and there: round trips are what they cost. */
-export const SCATTERED: PrefetchShape = { window: 8 << 20, gap: 32 << 10, most: 2 << 20, requests: 4 };
+export const SCATTERED: PrefetchShape = { window: 16 << 20, gap: 128 << 10, most: 2 << 20, requests: 4 };
 
 /**
  * Of a blob that is in the order of use: one request after another, since side by side they would share the link, and
