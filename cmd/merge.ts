@@ -65,7 +65,7 @@ export const merge: Command = {
     const parent = args.string("parent-bootstrap");
     const prefetch = args.strings("prefetch").map((path) => byteStringOf(path));
     const { bytes, blobs } = await mergeBootstraps(
-      layers.map((layer, i) => ({ ...layer, own: { ...layer.own, ...said[i] } })),
+      layers.map((layer, i) => ({ ...layer, ...(said[i] === undefined ? {} : { own: said[i] }) })),
       {
         ...(parent === undefined ? {} : { parent: await read(parent) }),
         dictionaries: await Promise.all(args.strings("chunk-dict").map(read)),

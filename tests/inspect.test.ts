@@ -14,12 +14,19 @@ import { type Workspace, workspace } from "./support/workspace.ts";
 const SAME = { code: 0, stdout: "" };
 
 interface Found {
+  readonly path: string;
+  readonly kind: string;
+  readonly size: number;
   readonly offset: number;
+  readonly chunks: readonly { readonly blob: string; readonly index: number }[];
 }
 
 interface Inspected {
   readonly image: { readonly layers: readonly { readonly kind: string; readonly digest: string }[] };
-  readonly bootstrap: { readonly blobs: readonly { readonly id: string }[] };
+  readonly bootstrap: {
+    readonly blobs: readonly { readonly id: string }[];
+    readonly prefetch: readonly { readonly path: string }[];
+  };
   readonly violations: number;
 }
 
@@ -43,12 +50,21 @@ test("an image in a registry is inspected, measured and compared in every form i
   const nydus = `${host}/app:nydus`;
   await place.tool(["convert", plain, nydus]);
   await place.tool(["convert", "--fs-version", "5", "--chunk-size", "64K", plain, `${host}/app:v5`]);
-  const { image, bootstrap, violations } = await inspected(place, nydus);
+  const { image, violations } = await inspected(place, nydus);
   expect(violations).toBe(0);
   expect(image.layers.map(({ kind }) => kind)).toEqual(["blob", "blob", "blob", "bootstrap"]);
-  const [blob] = bootstrap.blobs;
-  const chunk = await place.tool(["inspect", "--chunk", `${blob?.id.slice(0, 12)}@0`, nydus]);
-  expect(chunk.stdout).toMatch(/^chunk +[0-9a-f]{12}:0 stored .*^in +\//ms);
+  const tree = await place.tool(["inspect", "--tree", "--json", nydus]);
+  const entries = tree.stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Found);
+  const { path = "" } = entries.find(({ kind, size }) => kind === "file" && size > 0) ?? {};
+  const [used] = (JSON.parse((await place.tool(["inspect", "--json", nydus, path])).stdout) as Found).chunks;
+  const name = `${used?.blob.slice(0, 12)}:${used?.index}`;
+  const { chunks } = JSON.parse((await place.tool(["inspect", "--json", "--chunk", name, nydus])).stdout);
+  expect(chunks).toMatchObject([{ ...used, users: expect.any(Number) }]);
+  const byByte = `${used?.blob}@${chunks[0].compressedOffset}`;
+  expect((await place.tool(["inspect", "--chunk", byByte, nydus])).stdout).toMatch(/^chunk .*^in +\//ms);
   const { stdout: sizes } = await place.tool(["stat", nydus, `${host}/app:v5`]);
   expect(sizes).toMatch(/^2 images together$/m);
 
@@ -141,11 +157,15 @@ describe.skipIf(!hasGolden)("golden images", () => {
   test("golden hard: merge makes of the blobs of a conversion the image's own bootstrap", async () => {
     const place = await workspace();
     const source = `oci:${golden("hard/oci")}:t`;
-    for (const [tag, ...flags] of [["v6"], ["ref", "--oci-ref"]]) {
+    const dictionary = `oci:${place.path("nydus")}:v6`;
+    for (const [tag, ...flags] of [["v6"], ["ref", "--oci-ref"], ["dict", "--chunk-dict", dictionary]]) {
       const target = `oci:${place.path("nydus")}:${tag}`;
       await place.tool(["convert", ...flags, source, target]);
-      const blobs = await blobFiles(place, place.path("nydus"), tag ?? "");
-      await place.tool(["merge", "-o", place.path("merged"), ...blobs]);
+      // Behind those of the layers, the manifest has the dictionary's.
+      const blobs = (await blobFiles(place, place.path("nydus"), tag ?? "")).slice(0, 3);
+      const { prefetch } = (await inspected(place, target)).bootstrap;
+      const wanted = prefetch.flatMap(({ path }) => ["--prefetch", path]);
+      await place.tool(["merge", ...wanted, "-o", place.path("merged"), ...blobs]);
       await place.tool(["inspect", "--save", place.path("own"), target]);
       expect(Buffer.compare(await readFile(place.path("merged")), await readFile(place.path("own")))).toBe(0);
     }

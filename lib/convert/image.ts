@@ -20,7 +20,7 @@ import { packFormat } from "./packer.ts";
 import { PackingThreads } from "./packing-threads.ts";
 import { assembleImage, publishImage, pushBlob, type Target } from "./publish.ts";
 import { type ConvertReport, type LayerReport, reportOfAssembly, secondsSince, totals } from "./report.ts";
-import { layOutStart, mayMove } from "./start/start-layout.ts";
+import { layOutStart, mayBeRead, mayMove } from "./start/start-layout.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 export interface Source {
@@ -183,7 +183,8 @@ function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerCon
   });
   const report = packed.then(async (unordered) => {
     const packSeconds = secondsSince(start);
-    const waits = mayMove(unordered, source.image.config.config, options);
+    const { config } = source.image.config;
+    const waits = mayMove(unordered, config, options) || mayBeRead(unordered, config, options);
     const layer = waits ? ((await context.laid).get(unordered) ?? unordered) : unordered;
     const pushStart = performance.now();
     const pushed = await pushBlob(context.target, layer, signal);

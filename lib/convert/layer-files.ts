@@ -32,7 +32,14 @@ export async function readLayerFile(
   if (!isBootstrap(path)) return await fromBlob(path, size, options);
   if (size > MAX_BOOTSTRAP) throw corrupt(`Cannot read bootstrap "${path}": it has ${size} bytes`);
   const [stem = ""] = basename(path).split(".");
-  return { name: path, bytes: readFileSync(path), ...(HEX.test(stem) ? { own: { digest: stem } } : {}) };
+  const bytes = readFileSync(path);
+  // Where data and metadata are two blobs, the reference's converter names the file after the one with the data.
+  const named = HEX.test(stem) && !isSeparate(bytes);
+  return { name: path, bytes, ...(named ? { found: { digest: stem } } : {}) };
+}
+
+function isSeparate(bootstrap: Uint8Array): boolean {
+  return openImage(bootstrap).blobs.some(({ features }) => (features & BLOB_FEATURES.separate) !== 0);
 }
 
 function sizeOf(path: string): number {
@@ -73,9 +80,7 @@ async function fromBlob(
     });
   });
   if (bytes === undefined) throw corrupt(`Cannot merge "${path}": it is a blob without a bootstrap`);
-  const separate = openImage(bytes).blobs.some(({ features }) => (features & BLOB_FEATURES.separate) !== 0);
-  // Where data and metadata are one blob, its bootstrap has the size that counts.
-  return { name: path, bytes, own: { digest: digestHex(digest), ...(separate ? { size } : {}) } };
+  return { name: path, bytes, found: { digest: digestHex(digest), size } };
 }
 
 async function digestOfFile(path: string, size: number, signal: AbortSignal | undefined): Promise<Digest> {

@@ -33,6 +33,9 @@ export interface LayerBootstrap {
   /** For messages. */
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** The blob that it was found in, or named after: fills in what the bootstrap leaves open. */
+  readonly found?: Pick<OwnBlob, "digest" | "size">;
+  /** Overrides what the bootstrap says. */
   readonly own?: OwnBlob;
 }
 
@@ -72,8 +75,8 @@ export async function mergeBootstraps(
   for (const one of all) assertAlike(one, last);
   const blobs = new Blobs();
   const trees = [
-    ...below.map(({ image, name }) => blobs.take(image, name, {}, new Set(image.blobs.map(({ id }) => id)))),
-    ...opened.map(({ image, name, own = {} }) => withImplicit(blobs.take(image, name, own, dictionary))),
+    ...below.map((one) => blobs.take(one, new Set(one.image.blobs.map(({ id }) => id)))),
+    ...opened.map((layer) => withImplicit(blobs.take(layer, dictionary))),
   ];
   const { version, superblock } = last.image;
   const bytes = writeImage(mergeLayers(trees), {
@@ -123,16 +126,17 @@ class Blobs {
   readonly #byId = new Map<string, BlobRef>();
 
   /** The tree of one layer, its blobs known by their true digests. */
-  take(image: RafsImage, name: string, own: OwnBlob, foreign: ReadonlySet<string>): Directory {
+  take(layer: Opened, foreign: ReadonlySet<string>): Directory {
+    const { image } = layer;
     const tree = readTree(image);
-    const ownId = ownBlob(image, name, foreign, own);
+    const ownId = ownBlob(layer, foreign);
     const infos = new Map(
       image.blobs.map((blob) => [blob.id, "packedSize" in blob ? packedInfo(blob) : blob]),
     );
     for (const ref of blobsOf(tree)) {
       const stored = infos.get(ref.id);
       if (stored === undefined) continue;
-      const info = ref.id === ownId ? withFacts(stored, name, own) : stored;
+      const info = ref.id === ownId ? withFacts(stored, layer) : stored;
       ref.id = info.id;
       const known = this.#byId.get(info.id);
       if (known !== undefined) referTo(known, tree, ref);
@@ -146,13 +150,8 @@ class Blobs {
 }
 
 /** The id, in the layer's table, of the blob that was made of the layer. */
-function ownBlob(
-  { blobs }: RafsImage,
-  name: string,
-  foreign: ReadonlySet<string>,
-  own: OwnBlob,
-): string | undefined {
-  const candidates = blobs.filter(({ id }) => !foreign.has(id)).map(({ id }) => id);
+function ownBlob({ image, name, own = {} }: Opened, foreign: ReadonlySet<string>): string | undefined {
+  const candidates = image.blobs.filter(({ id }) => !foreign.has(id)).map(({ id }) => id);
   const unnamed = candidates.find(isPlaceholder);
   if (unnamed !== undefined || candidates.length < 2) return unnamed ?? candidates[0];
   if (Object.keys(own).length === 0) return undefined;
@@ -162,21 +161,32 @@ function ownBlob(
   );
 }
 
-function withFacts(blob: BlobInfo, name: string, own: OwnBlob): BlobInfo {
+function withFacts(blob: BlobInfo, { name, found, own = {} }: Opened): BlobInfo {
   const separate = (blob.features & BLOB_FEATURES.separate) !== 0;
-  const id = own.id ?? (separate ? undefined : own.digest) ?? blob.id;
-  if (isPlaceholder(id))
-    throw new NydusError(
-      "usage",
-      `Cannot merge "${name}": the digest of its blob is not known; say it with --blob-digests, or name the file after it`,
-    );
-  const { digest, size, tocDigest, tocSize } = own;
-  return {
-    ...blob,
-    id,
-    ...(size === undefined ? {} : separate ? { metaSize: size } : { compressedSize: size }),
-    ...(separate && digest !== undefined ? { metaDigest: Buffer.from(digest, "hex") } : {}),
+  const { id, digest, size, tocDigest, tocSize } = own;
+  const toc = {
     ...(tocDigest === undefined ? {} : { tocDigest: Buffer.from(tocDigest, "hex") }),
     ...(tocSize === undefined ? {} : { tocSize }),
   };
+  if (!separate) {
+    const known = id ?? digest ?? (isPlaceholder(blob.id) ? found?.digest : blob.id);
+    if (known === undefined) throw unknownBlob(name);
+    return { ...blob, id: known, ...(size === undefined ? {} : { compressedSize: size }), ...toc };
+  }
+  const metadata = digest ?? found?.digest;
+  if (metadata === undefined && blob.metaSize === 0) throw unknownBlob(name);
+  return {
+    ...blob,
+    id: id ?? blob.id,
+    ...(metadata === undefined ? {} : { metaDigest: Buffer.from(metadata, "hex") }),
+    metaSize: size ?? found?.size ?? blob.metaSize,
+    ...toc,
+  };
+}
+
+function unknownBlob(name: string): NydusError {
+  return new NydusError(
+    "usage",
+    `Cannot merge "${name}": the digest of its blob is not known; say it with --blob-digests, or name the file after it`,
+  );
 }

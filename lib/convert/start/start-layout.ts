@@ -30,6 +30,15 @@ export function mayMove(layer: PackedContent, config: RunConfig | undefined, opt
   return !namesAll(prefetch) && isMovable(layer);
 }
 
+/** Whether its blob is read when the start is derived, so that it has to stay until then. */
+export function mayBeRead(
+  layer: PackedContent,
+  config: RunConfig | undefined,
+  { prefetch }: MergeOptions,
+): boolean {
+  return prefetch === undefined && hasCommand(config) && layer.file.original === undefined;
+}
+
 /** All of the image has no first part. */
 function namesAll(prefetch: readonly ByteString[] | undefined): boolean {
   return prefetch?.some((pattern) => /^\/*$/.test(pattern)) === true;
