@@ -133,3 +133,26 @@ test("an optimized image becomes an ordinary one again", async () => {
   await using after = await NydusImage.open({ location: target });
   expect([...dumpTree(after.root)]).toEqual([...dumpTree(before.root)]);
 });
+
+test.each([
+  ["batches", { batchSize: 2 * CHUNK, chunkSize: 4 * CHUNK }],
+  ["original gzip layers", { reference: true, chunkSize: CHUNK }],
+])("optimize() takes chunks out of %s", async (_, options) => {
+  const { nydus } = await writeNydusLayout(place, layers(), options);
+  const target = `oci:${join(place, "hot")}:h`;
+  await using image = await NydusImage.open({ location: nydus });
+  const [chunk] = fileOf(image, "c").chunks;
+  const trace = [{ blobId: chunk?.blob.id ?? "", offset: chunk?.uncompressedOffset ?? 0, length: CHUNK }];
+  const report = await optimize({ location: nydus, target, trace });
+  expect(report.hot.chunks).toBe(1);
+  expect(await contents(target)).toEqual(await contents(nydus));
+  await using after = await NydusImage.open({ location: target });
+  expect(fileOf(after, "c").chunks[0]?.blob.id).toBe(report.hot.digest.slice("sha256:".length));
+});
+
+test("optimize() does not write parts of an encrypted image in the clear", async () => {
+  const { nydus } = await writeNydusLayout(place, layers(), { chunkSize: CHUNK, encrypt: true });
+  const trace = await traceOf(nydus, ["a"]);
+  const done = optimize({ location: nydus, target: `oci:${join(place, "hot")}:h`, trace });
+  await expect(done).rejects.toMatchObject({ code: "unsupported" });
+});

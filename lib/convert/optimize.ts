@@ -16,6 +16,7 @@ import { copyBlob } from "../image/copy-blob.ts";
 import type { ImageLocation } from "../image/location.ts";
 import { NydusImage } from "../image/nydus-image.ts";
 import { openStore } from "../image/open.ts";
+import { originalLayers } from "../image/original-layers.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import type { Bootstrap } from "../rafs/bootstrap.ts";
@@ -83,7 +84,8 @@ export async function optimizeImage(
   const chunks = await hotChunks(image, options.trace, signal);
   await using work = await WorkDirectory.create(options.workDirectory);
   const hot = await packHot(image, chunks, work.file("hot"), options);
-  const layers = parts.manifest.layers.slice(0, -1);
+  const originals = await originalLayers(image.fetcher, parts.manifest, { signal });
+  const layers = [...parts.manifest.layers.slice(0, -1), ...originals];
   const copied = await copyLayers(image, layers, target, options);
   const written = rewritten(image, bootstrap, hot);
   const optimized = await optimizedImage(image.fetcher, parts, hot.content.file, written, signal);

@@ -43,8 +43,10 @@ export async function optimizedImage(
       [ANNOTATION.nydusHotBlob]: digestHex(hot.digest),
     },
   };
+  // The image is another one beside the one that an ordinary image may point to.
+  const { subject: _, ...rest } = manifest;
   const newManifest: Manifest = {
-    ...manifest,
+    ...rest,
     config: newConfig.descriptor,
     layers: [...manifest.layers.slice(0, -1), blobDescriptor(hot), last],
   };
