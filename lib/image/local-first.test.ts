@@ -77,6 +77,11 @@ test("LocalFirst waits for a containerd that is away, unless the registry has th
   expect(other.asked).toBe(1);
 });
 
+test("LocalFirst asks the registry whatever is wrong here", async () => {
+  const broken = new FakeContent(() => new NydusError("usage", "Cannot: no such namespace"));
+  expect(await read(new LocalFirst(broken, await registryWith(BYTES)))).toBe("content");
+});
+
 test("LocalFirst says where it looked", async () => {
   const store = new LocalFirst(new FakeContent(missing), await registryWith());
   await expect(store.fetch(BLOB)).rejects.toMatchObject({

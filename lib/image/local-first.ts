@@ -41,10 +41,12 @@ export class LocalFirst implements ImageStore {
       try {
         return await this.#local.fetch(descriptor, options);
       } catch (error) {
-        const away = isCode(error, "unavailable");
-        if (!isCode(error, "not_found") && !away) throw error;
+        options.signal?.throwIfAborted();
+        // Whatever is wrong here, the registry may have it.
+        const failure = toNydusError(error, `read "${digest}" from ${this.name}`);
+        const away = isCode(failure, "unavailable");
         if (!away) this.#markAbsent(digest);
-        const found = await this.#fetchElsewhere(descriptor, options, error);
+        const found = await this.#fetchElsewhere(descriptor, options, failure);
         if (found instanceof ReadableStream) return found;
         if (!away || attempt === ATTEMPTS) throw found;
         await sleep(PAUSE_MS);
@@ -65,7 +67,7 @@ export class LocalFirst implements ImageStore {
       const known = toNydusError(error, `read "${descriptor.digest}"`);
       if (local.code === "unavailable") return local;
       if (known.code !== "not_found") throw known;
-      return new NydusError("not_found", `${local.message}, and not in the image's registry`, {
+      return new NydusError(local.code, `${local.message}, and not in the image's registry`, {
         cause: error,
       });
     }

@@ -10,7 +10,7 @@ import { quietLogger } from "../base/log.ts";
 import { ContainerdClient } from "../containerd/client.ts";
 import { withLease } from "../containerd/leases.ts";
 import { SnapshotsClient } from "../containerd/snapshots.ts";
-import { type SnapshotServer, serveSnapshots } from "./service.ts";
+import { namespaceOfCall, type SnapshotServer, serveSnapshots } from "./service.ts";
 import { Snapshotter } from "./snapshotter.ts";
 
 async function serve(directory: string): Promise<SnapshotServer> {
@@ -30,6 +30,16 @@ async function serve(directory: string): Promise<SnapshotServer> {
     },
   };
 }
+
+test.each([
+  ["k8s.io", "k8s.io"],
+  ["k8s.io, k8s.io", "k8s.io"],
+  ["", undefined],
+  [undefined, undefined],
+])("namespaceOfCall() of %j is %j", (value, namespace) => {
+  const header = new Headers(value === undefined ? {} : { "containerd-namespace": value });
+  expect(namespaceOfCall(header)).toBe(namespace);
+});
 
 testSnapshotter("the gRPC service", async () => {
   const directory = await mkdtemp("/tmp/nt-grpc-");

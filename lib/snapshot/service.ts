@@ -91,8 +91,14 @@ function createRequest(
   { key, parent, labels }: { key: string; parent: string; labels: Record<string, string> },
   context: HandlerContext,
 ): CreateRequest {
-  const namespace = context.requestHeader.get("containerd-namespace");
-  return { key, parent, labels, ...(namespace === null ? {} : { namespace }) };
+  const namespace = namespaceOfCall(context.requestHeader);
+  return { key, parent, labels, ...(namespace === undefined ? {} : { namespace }) };
+}
+
+/** containerd 2's CRI plugin names it twice: fields of one name arrive as one, with commas. */
+export function namespaceOfCall(header: Headers): string | undefined {
+  const [first = ""] = (header.get("containerd-namespace") ?? "").split(",");
+  return first.trim() === "" ? undefined : first.trim();
 }
 
 function mountsMessage(mounts: readonly Mount[]): {
