@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -15,9 +15,14 @@ import {
 } from "../../tests/support/toc-builder.ts";
 import { byteStringOf } from "../base/byte-string.ts";
 import { isCode } from "../base/error.ts";
+import { Limiter } from "../base/limiter.ts";
+import { quietLogger } from "../base/log.ts";
+import { BlobCache } from "../blob/cache.ts";
+import { BlobReader } from "../blob/reader.ts";
 import { loadImage } from "../image/load.ts";
 import { NydusImage } from "../image/nydus-image.ts";
 import { openStore } from "../image/open.ts";
+import { isPieced } from "../rafs/chunk-map.ts";
 import type { Directory } from "../tree/tree.ts";
 import { adoptedPlace, adoptForNow, adoptImage } from "./adopt.ts";
 
@@ -226,3 +231,35 @@ test.each(FORMATS)("a %s table that lies gives an error or the right bytes", asy
 });
 
 const sample = async () => fc.sample(edits, 1)[0] as typeof edits extends fc.Arbitrary<infer T> ? T : never;
+
+test("after a power cut, chunks that are put together of pieces are fetched again, others only checked", async () => {
+  await using image = await open([tocLayer(items(), { format: "podman", chunkSize: 200_000 })]);
+  const [map] = await image.chunkMaps();
+  if (map === undefined) throw new Error("there is no blob");
+  const readAll = async (directory = "cache"): Promise<{ content: string; chunks: number }> => {
+    using cache = new BlobCache(join(root, directory));
+    using blob = cache.open(map);
+    const reader = new BlobReader({
+      blob,
+      fetcher: image.fetcher,
+      hasher: image.hasher,
+      limiter: new Limiter(1),
+      log: quietLogger,
+      signal: new AbortController().signal,
+    });
+    const content = new Uint8Array(map.uncompressedSize);
+    await reader.read(0, content);
+    return { content: sha256Of(content), chunks: reader.counters.chunks };
+  };
+  const first = await readAll();
+  expect(first.chunks).toBe(map.count);
+  expect(await readAll()).toEqual({ ...first, chunks: 0 });
+  // A copy of the directory is another file, and may be of another moment.
+  await cp(join(root, "cache"), join(root, "copy"), { recursive: true });
+  const pieced = Array.from({ length: map.count }, (_, i) => isPieced(map, i)).filter((it) => it).length;
+  expect(pieced).toBeGreaterThan(3);
+  expect(pieced).toBeLessThan(map.count);
+  const { content, chunks } = await readAll("copy");
+  expect(content).toBe(first.content);
+  expect(chunks).toBe(pieced);
+});
