@@ -58,6 +58,12 @@ export type { ImageLocation } from "./lib/image/location.ts";
  * (`unavailable`, `denied`). Examples: `examples/open-image.ts`, `examples/read-file.ts`.
  */
 export { NydusImage, type ReadOptions } from "./lib/image/nydus-image.ts";
+/**
+ * Makes a Nydus image of any other on this machine, for as long as it is open: given to `NydusImage.open` as `adopt`, it
+ * opens images of plain, eStargz and zstd:chunked layers, the last two without reading their data. Throws `corrupt`, and
+ * what the image's place throws. Example: `examples/ordinary-image.ts`.
+ */
+export { adoptForNow } from "./lib/layers/adopt.ts";
 /** A tree as text, a line a name with all attributes. Example: `examples/open-image.ts`. */
 export { dumpTree } from "./lib/tree/dump.ts";
 /** The node at a path; symbolic links are not followed. Throws `not_found`. Example: `examples/open-image.ts`. */

@@ -16,7 +16,11 @@ export interface AdoptedImage extends Partial<AsyncDisposable> {
   readonly format?: string;
 }
 
-export type Adopt = (store: Fetcher, image: Image, signal?: AbortSignal) => Promise<AdoptedImage>;
+export type Adopt = (
+  store: Fetcher,
+  image: Image,
+  options?: { readonly signal?: AbortSignal },
+) => Promise<AdoptedImage>;
 
 /** Beside a bootstrap: blobs that were made with it, and are nowhere else. */
 export const LAYER_BLOBS = "layer-blobs";

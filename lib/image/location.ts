@@ -93,7 +93,7 @@ async function adoptedImage(
   store: ImageStore,
   image: Image,
 ): Promise<LocatedImage> {
-  const adopted = await adopt(store, image, request.signal);
+  const adopted = await adopt(store, image, signalOf(request));
   const { bootstrap } = adopted;
   return {
     name: request.location,

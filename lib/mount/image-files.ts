@@ -45,7 +45,8 @@ export async function fetchBootstrap(options: FetchBootstrapOptions): Promise<Fe
   const image = await loadImage(store, reference, { signal, referrers, ...platformOption(options.platform) });
   if (!isNydusImage(image.manifest)) {
     const { digest } = image.descriptor;
-    if (options.adopt !== undefined) return { ...(await options.adopt(store, image, signal)), image: digest };
+    if (options.adopt !== undefined)
+      return { ...(await options.adopt(store, image, { signal })), image: digest };
     throw new NydusError(
       "unsupported",
       `Cannot mount "${source.location}": it is not a Nydus image; convert it first: nydus-tool convert ${source.location} TARGET`,
