@@ -80,7 +80,10 @@ export async function convertImage(
   for (const { report } of jobs) report.catch((error) => failed.abort(error));
   try {
     const packed = await Promise.all(jobs.map((job) => job.packed));
-    const { layers: ready, prefetch } = await layOutStart(packed, source.image.config.config, options);
+    const { layers: ready, prefetch } = await layOutStart(packed, source.image.config.config, {
+      ...options,
+      ...(options.dictionaries === undefined ? {} : { dictionary: options.dictionaries.lookup }),
+    });
     laid.resolve(new Map(packed.map((layer, i) => [layer, ready[i] ?? layer])));
     // Blobs are on their way to the target meanwhile.
     const places = { source: source.store, target: target.store, signal };

@@ -11,7 +11,8 @@ import { BlobWriter } from "../../blob/blob-writer.ts";
 import { BLOB_FEATURES } from "../../rafs/flags.ts";
 import { writeBootstrap } from "../../rafs/writer.ts";
 import type { ChunkRef, Directory } from "../../tree/tree.ts";
-import type { PackedContent, PackFormat } from "../packer.ts";
+import type { MergeOptions } from "../merge.ts";
+import type { PackedContent } from "../packer.ts";
 
 /** Stored bytes between two chunks that a node fetches along rather than ask twice. */
 const GAP = 32 << 10;
@@ -58,7 +59,7 @@ export function isScattered({ blob }: PackedContent, hot: readonly ChunkRef[]): 
 export async function layHotFirst<L extends PackedContent>(
   layer: L,
   hot: readonly ChunkRef[],
-  { compressor, digester, chunkSize }: PackFormat,
+  { compressor, digester, chunkSize, dictionary }: MergeOptions,
   hasher: ChunkHasher,
 ): Promise<L> {
   const { blob, file, tree } = layer;
@@ -78,7 +79,7 @@ export async function layHotFirst<L extends PackedContent>(
       chunkSize,
       compressor,
       digester,
-      blobs: (ref) => (ref === blob ? info : undefined),
+      blobs: (ref) => (ref === blob ? info : dictionary?.info(ref)),
     }),
   );
   blob.id = writer.blob.id;

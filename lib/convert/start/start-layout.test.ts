@@ -11,6 +11,8 @@ import { checkData } from "../../inspect/check-data.ts";
 import { prefetchPaths } from "../../rafs/prefetch-table.ts";
 import { dumpTree } from "../../tree/dump.ts";
 import type { RegularFile } from "../../tree/tree.ts";
+import { convert } from "../convert.ts";
+import type { ConvertOptions } from "../image.ts";
 
 let place: string;
 beforeEach(async () => {
@@ -31,14 +33,14 @@ function layer(): TarItem[] {
 
 const WANTED = ["/f10", "/f7", "/f4", "/f1"];
 
-async function converted(name: string, prefetch: readonly string[], batchSize?: number): Promise<string> {
-  const { nydus } = await writeNydusLayout(place, [layer()], {
-    name,
-    chunkSize: 2 ** 15,
-    prefetch: prefetch.map(byteStringOf),
-    ...(batchSize === undefined ? {} : { batchSize }),
-  });
-  return nydus;
+async function converted(
+  name: string,
+  prefetch: readonly string[],
+  options: Partial<ConvertOptions> = {},
+): Promise<string> {
+  const paths = prefetch.map(byteStringOf);
+  const format = { name, chunkSize: 2 ** 15, prefetch: paths, ...options };
+  return (await writeNydusLayout(place, [layer()], format)).nydus;
 }
 
 /** Of each file, which of the blob's chunks it has. */
@@ -86,5 +88,28 @@ test("a blob in which it lies together already is left alone, and so is one of b
   ];
   expect(await indexes(await converted("near", ["/f1", "/f0"]), "f0", "f1")).toEqual(expected);
   expect(await indexes(await converted("all", ["/"]), "f0", "f1")).toEqual(expected);
-  expect(await indexes(await converted("batches", WANTED, 2 ** 14), "f0", "f1")).toEqual(expected);
+  expect(await indexes(await converted("batches", WANTED, { batchSize: 2 ** 14 }), "f0", "f1")).toEqual(
+    expected,
+  );
+});
+
+test("a blob whose layer takes chunks from a dictionary is written anew as well", async () => {
+  const [first, second] = layer();
+  if (first === undefined || second === undefined) throw new Error("no files");
+  const chunkSize = 2 ** 15;
+  const dictionary = await writeNydusLayout(place, [[first, second]], { name: "dictionary", chunkSize });
+  const { plain } = await writeNydusLayout(place, [layer()], { chunkSize });
+  const target = `oci:${join(place, "with-dictionary")}:n`;
+  // The last one is in the dictionary.
+  const prefetch = ["/f10", "/f8", "/f6", "/f4", "/f1"].map(byteStringOf);
+  await convert({ source: plain, target, compressor: "zstd", chunkDicts: [dictionary.nydus], prefetch });
+  expect(await indexes(target, "f10", "f8", "f6", "f4", "f2")).toEqual([
+    [0, 1],
+    [2, 3],
+    [4, 5],
+    [6, 7],
+    [8, 9],
+  ]);
+  await using image = await NydusImage.open({ location: target });
+  expect((await checkData(image)).violations).toEqual([]);
 });
