@@ -156,8 +156,9 @@ export class Drivers implements AsyncDisposable {
   #deviceSession(): FuseSession {
     if (this.#devices !== undefined) return this.#devices;
     const options = this.#deviceOptions(this.#sessionName(), []);
-    mkdirSync(options.mountpoint, { recursive: true, mode: 0o700 });
+    // First: nobody can look at a mount point whose server is dead, not even to see that it is there.
     unmountAll(options.mountpoint);
+    mkdirSync(options.mountpoint, { recursive: true, mode: 0o700 });
     this.#devices = FuseSession.mount(options);
     return this.#devices;
   }
