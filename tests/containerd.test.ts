@@ -184,6 +184,17 @@ describe("an image that was not downloaded", () => {
     expect((await start("by-ctr", plain)).stdout.trim()).toBe(HELLO);
   });
 
+  test("images of other kinds run too: on another's chunks, and encrypted in batches", async () => {
+    const others = [`${proxy.host}/other:dict`, `${proxy.host}/other:sealed`] as const;
+    await place.tool(["convert", "--chunk-dict", lazy, plain, others[0]]);
+    await place.tool(["convert", "--encrypt", "--batch-size", "1M", plain, others[1]]);
+    for (const [i, image] of others.entries()) {
+      await pull(image);
+      expect((await start(`other-${i}`, image)).stdout.trim()).toBe(HELLO);
+    }
+    await ctr("image", "rm", "--sync", ...others);
+  });
+
   test("removing images and containers leaves no snapshot, no mount, no cached data and no process", async () => {
     const cached = async (): Promise<string[]> => {
       const kinds = ["blobs", "checked", "chunk-info", "erofs", "traces"];
