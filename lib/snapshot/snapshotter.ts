@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { isCode, NydusError } from "../base/error.ts";
 import { type Logger, quietLogger } from "../base/log.ts";
 import type { Mount, Usage } from "../containerd/snapshots.ts";
+import { ANNOTATION } from "../oci/media-types.ts";
 import { type AdoptLayers, isAdopted, noAdoption } from "./adopt-layers.ts";
 import { CacheNeeds } from "./cache-needs.ts";
 import { SnapshotDirectories } from "./directories.ts";
@@ -62,6 +63,8 @@ export interface CommitRequest {
   readonly parent?: string;
 }
 
+/** What a layer that was recognised by its content says from then on. */
+const RECOGNISED: Labels = { [ANNOTATION.nydusBootstrap]: "true" };
 const NO_USAGE: Usage = { size: 0, inodes: 0 };
 
 export class Snapshotter implements AsyncDisposable {
@@ -262,7 +265,7 @@ export class Snapshotter implements AsyncDisposable {
     const layer = await this.#kindOf(active);
     this.#metastore.commit(request.key, request.name, {
       layer,
-      labels: withoutSecrets(request.labels),
+      labels: { ...withoutSecrets(request.labels), ...(layer === active.layer ? {} : RECOGNISED) },
       usage,
       ...(request.parent === undefined ? {} : { parent: request.parent }),
     });
