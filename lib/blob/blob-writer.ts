@@ -8,14 +8,14 @@
  */
 import type { Compressor } from "../base/compression.ts";
 import { type ChunkHasher, type Digest, digestHex } from "../base/digest.ts";
-import { NydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
-import { type BlobInfo, MAX_CHUNKS, MAX_COMPRESSED_SIZE, MAX_UNCOMPRESSED_SIZE } from "../rafs/blob-table.ts";
+import type { BlobInfo } from "../rafs/blob-table.ts";
 import type { Cipher } from "../rafs/chunk-map.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import type { BlobRef, ChunkRef } from "../tree/tree.ts";
 import { Batches } from "./batches.ts";
+import { assertBlobLimits } from "./blob-limits.ts";
 import { BlobSections, type ChunkInfoSection } from "./blob-sections.ts";
 import { ChunkDict } from "./chunk-dict.ts";
 import { ENTRY_SIZE_V2, encodeChunkInfosV2 } from "./chunk-info-v2.ts";
@@ -144,7 +144,11 @@ export class BlobWriter implements Disposable {
       crc: 0,
     };
     this.#uncompressedSize += alignUp(size, ALIGNMENT);
-    this.#assertLimits();
+    assertBlobLimits({
+      chunks: this.#chunks.length + 1,
+      uncompressedSize: this.#uncompressedSize,
+      storedSize: this.#file.size,
+    });
     this.#chunks.push(chunk);
     this.#dict.add(chunk);
     if (this.#batches?.takes(size, origin.wholeFile) === true) this.#batches.add(ordinal, bytes);
@@ -170,7 +174,11 @@ export class BlobWriter implements Disposable {
       uncompressedOffset: this.#uncompressedSize,
     };
     this.#uncompressedSize += alignUp(from.uncompressedSize, ALIGNMENT);
-    this.#assertLimits();
+    assertBlobLimits({
+      chunks: this.#chunks.length + 1,
+      uncompressedSize: this.#uncompressedSize,
+      storedSize: this.#file.size,
+    });
     this.#chunks.push(chunk);
     return chunk;
   }
@@ -274,19 +282,6 @@ export class BlobWriter implements Disposable {
       contexts: batches?.units.length ?? 0,
     };
     return { count, array: Buffer.concat([entries, units]), contexts };
-  }
-
-  #assertLimits(): void {
-    const past =
-      this.#chunks.length + 1 >= MAX_CHUNKS
-        ? `${MAX_CHUNKS - 1} chunks; larger chunks would help (--chunk-size)`
-        : this.#uncompressedSize > MAX_UNCOMPRESSED_SIZE
-          ? `${MAX_UNCOMPRESSED_SIZE} bytes`
-          : this.#file.size > MAX_COMPRESSED_SIZE
-            ? `${MAX_COMPRESSED_SIZE} stored bytes`
-            : undefined;
-    if (past !== undefined)
-      throw new NydusError("unsupported", `Cannot write a layer's blob: it needs more than ${past}`);
   }
 
   /** Closes the file; removing it is for whoever owns the directory. */

@@ -6,10 +6,10 @@
  * @module
  */
 import { type ChunkHasher, digestFromHex, digestHex } from "../base/digest.ts";
-import { NydusError } from "../base/error.ts";
-import { type BlobInfo, MAX_CHUNKS, MAX_COMPRESSED_SIZE, MAX_UNCOMPRESSED_SIZE } from "../rafs/blob-table.ts";
+import type { BlobInfo } from "../rafs/blob-table.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import type { BlobRef, ChunkRef } from "../tree/tree.ts";
+import { assertBlobLimits } from "./blob-limits.ts";
 import { type BlobFile, type BlobWriterOptions, NOT_RECORDED, PLACEHOLDER_ID } from "./blob-writer.ts";
 import { ChunkDict } from "./chunk-dict.ts";
 import { ChunkQueue } from "./chunk-queue.ts";
@@ -68,7 +68,11 @@ export class PackedBlobWriter implements Disposable {
       crc: 0,
     };
     this.#uncompressedSize += size;
-    this.#assertLimits();
+    assertBlobLimits({
+      chunks: this.#count,
+      uncompressedSize: this.#uncompressedSize,
+      storedSize: this.#file.size,
+    });
     this.#dict.add(chunk);
     this.#queue.add(bytes, (stored, compressed) => {
       if (this.#file.size === 0) this.#file.write(END_OF_ARCHIVE);
@@ -119,19 +123,6 @@ export class PackedBlobWriter implements Disposable {
       ciCompressedSize: 0,
       ciUncompressedSize: 0,
     };
-  }
-
-  #assertLimits(): void {
-    const past =
-      this.#count >= MAX_CHUNKS
-        ? `${MAX_CHUNKS - 1} chunks; larger chunks would help (--chunk-size)`
-        : this.#uncompressedSize > MAX_UNCOMPRESSED_SIZE
-          ? `${MAX_UNCOMPRESSED_SIZE} bytes`
-          : this.#file.size > MAX_COMPRESSED_SIZE
-            ? `${MAX_COMPRESSED_SIZE} stored bytes`
-            : undefined;
-    if (past !== undefined)
-      throw new NydusError("unsupported", `Cannot write a layer's blob: it needs more than ${past}`);
   }
 
   /** Closes the file; removing it is for whoever owns the directory. */

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { golden, hasGolden } from "../../tests/support/golden.ts";
@@ -6,6 +7,7 @@ import { type ByteString, byteStringOf } from "../base/byte-string.ts";
 import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
 import { checkBootstrap } from "./check.ts";
 import { readChunks } from "./chunk-maps.ts";
+import { checkImage, openImage, readTree as readImageTree } from "./image.ts";
 import { inodeSize } from "./inode.ts";
 import { hasXattrs } from "./inode-reader.ts";
 import { bootstrapOf } from "./oci-layout.test-support.ts";
@@ -116,21 +118,25 @@ describe.skipIf(!hasGolden)("golden bootstraps", () => {
     },
   );
 
-  test("nothing but violations and NydusErrors comes of them damaged", async () => {
-    const bytes = await goldenBootstrap("v6-chunk64k");
+  test.each([
+    ["v6-chunk64k", () => goldenBootstrap("v6-chunk64k")],
+    ["v6-tarfs", () => readFile(golden("direct", "v6-tarfs", "bootstrap"))],
+    ["v5-sha256", () => readFile(golden("direct", "v5-sha256", "bootstrap"))],
+  ])("nothing but violations and NydusErrors comes of %s damaged", async (_, load) => {
+    const bytes = await load();
     const meaningful = [...bytes.keys()].filter((at) => bytes[at] !== 0);
     const places = fc.array(fc.tuple(fc.nat(meaningful.length - 1), fc.nat(255)), {
       minLength: 1,
       maxLength: 5,
     });
-    fc.assert(
-      fc.property(places, fc.nat(4 * bytes.length), (changes, cut) => {
+    await fc.assert(
+      fc.asyncProperty(places, fc.nat(4 * bytes.length), async (changes, cut) => {
         const damaged = new Uint8Array(bytes).subarray(0, Math.min(cut, bytes.length));
         for (const [i, value] of changes) damaged[meaningful[i] ?? 0] = value;
-        const violations = checkBootstrap(damaged);
-        if (violations.length === 0) readTree(openBootstrap(damaged));
+        const violations = await checkImage(damaged);
+        if (violations.length === 0) readImageTree(openImage(damaged));
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   });
 });

@@ -8,6 +8,7 @@ import type { Bootstrap } from "./bootstrap.ts";
 import type { BlobChunks } from "./chunk-maps.ts";
 import { chunkIndex } from "./inode.ts";
 import { chunkIndexes, type RawInode } from "./inode-reader.ts";
+import { leaves } from "./leaves.ts";
 import { unreadable } from "./superblock-reader.ts";
 
 export interface IndexedChunk {
@@ -121,22 +122,16 @@ export function* fileChunks(
   }
 }
 
-/** For bootstraps that `checkBootstrap` has passed. */
+/** For bootstraps that `checkBootstrap` has passed. @throws corrupt */
 export function readIndexedChunks(image: Bootstrap, tabled: readonly BlobChunks[] = []): IndexedChunks {
   const found = new IndexedChunks(image);
-  const seen = new Set<number>();
-  const waiting = [image.rootNid];
-  for (let nid = waiting.pop(); nid !== undefined; nid = waiting.pop())
-    for (const entry of image.readdir(nid)) {
-      if (entry.name === "." || entry.name === ".." || seen.has(entry.nid)) continue;
-      seen.add(entry.nid);
-      if (entry.type === "directory") waiting.push(entry.nid);
-      else if (entry.type === "file")
-        for (const { blob, ...chunk } of fileChunks(image, image.raw(entry.nid)))
-          if (tabled[blob]?.positions.has(chunk.block) !== true) {
-            const state = found.add(blob, chunk);
-            if (state !== undefined) throw unreadable(`a chunk of file ${entry.nid} ${state}`);
-          }
+  for (const inode of leaves(image)) {
+    if (inode.kind !== "file") continue;
+    for (const { blob, ...chunk } of fileChunks(image, inode)) {
+      if (tabled[blob]?.positions.has(chunk.block) === true) continue;
+      const state = found.add(blob, chunk);
+      if (state !== undefined) throw unreadable(`a chunk of file ${inode.nid} ${state}`);
     }
+  }
   return found;
 }

@@ -11,7 +11,8 @@ import { viewOf } from "../base/struct.ts";
 import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
 import { checkBootstrap } from "./check.ts";
 import { extendedInode, LAYOUT } from "./inode.ts";
-import { isMisplaced, type RawInode } from "./inode-reader.ts";
+import { isMisplaced } from "./inode-reader.ts";
+import { leaves } from "./leaves.ts";
 import { BLOCK_SIZE } from "./superblock.ts";
 
 const LAYOUT_BITS = 7 << 1;
@@ -24,7 +25,7 @@ const { format, union } = extendedInode.fields;
  * @throws corrupt, unsupported when the copy would not be good
  */
 export function withPlacedLinks(image: Bootstrap): Uint8Array | undefined {
-  const found = [...links(image)];
+  const found = [...leaves(image)].filter((inode) => isMisplaced(inode, image.superblock));
   if (found.length === 0) return undefined;
   const { blockSize } = image.superblock;
   const room = found.reduce((sum, { size }) => sum + alignUp(size, blockSize), 0);
@@ -49,17 +50,4 @@ export function withPlacedLinks(image: Bootstrap): Uint8Array | undefined {
     if (Buffer.compare(openBootstrap(copy).readlink(nid), image.readlink(nid)) !== 0)
       throw corrupt(`Cannot read the bootstrap: link ${nid} shares its bytes with something else`);
   return copy;
-}
-
-function* links(image: Bootstrap): Generator<RawInode> {
-  const seen = new Set<number>();
-  const waiting = [image.rootNid];
-  for (let nid = waiting.pop(); nid !== undefined; nid = waiting.pop())
-    for (const entry of image.readdir(nid)) {
-      if (entry.name === "." || entry.name === ".." || seen.has(entry.nid)) continue;
-      seen.add(entry.nid);
-      if (entry.type === "directory") waiting.push(entry.nid);
-      const inode = entry.type === "symlink" ? image.raw(entry.nid) : undefined;
-      if (inode !== undefined && isMisplaced(inode, image.superblock)) yield inode;
-    }
 }

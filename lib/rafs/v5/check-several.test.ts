@@ -124,3 +124,10 @@ test("checkV5() goes on behind an inode that lies nowhere", async () => {
     `/fifo ${at}: it has 0 links`,
   ]);
 });
+
+test("checkV5() names an offset of a chunk that no number holds, and throws nothing", async () => {
+  const image = await sample();
+  const at = named(image, "big").chunks.offset + R.uncompressedOffset.offset;
+  image.bytes.fill(0xff, at, at + 8);
+  expect(await found(image)).toContainEqual(expect.stringMatching(/^tables .*: .*value is past 2\^53/));
+});

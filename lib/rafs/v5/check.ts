@@ -79,7 +79,9 @@ class Walk {
     const { prefetchTable } = this.#image.superblock;
     this.#report.guard(TABLES, prefetchTable.offset, () => this.#prefetch());
     if (soundBlobs && !this.#givenUp.includes(1))
-      chunkMaps(this.#image, (broken) => this.#report.caught(TABLES, 0, broken));
+      this.#report.guard(TABLES, 0, () => {
+        chunkMaps(this.#image, (broken) => this.#report.caught(TABLES, 0, broken));
+      });
     this.#each((inode) => this.#content(inode));
   }
 
