@@ -9,6 +9,7 @@ import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { checkGoldenTree, golden, hasGolden } from "./support/golden.ts";
 import { type MadeImage, makeImage } from "./support/make-image.ts";
 import { blobPath, writeLayout } from "./support/oci-layout.ts";
+import { run } from "./support/process.ts";
 import { tarOf } from "./support/tar-builder.ts";
 import { type StoredLayer, type TocOptions, tocLayer } from "./support/toc-builder.ts";
 import { type MountReport, type Workspace, workspace } from "./support/workspace.ts";
@@ -143,6 +144,20 @@ describe("mount of plain layers", () => {
     for (const { digest } of written.layers) await rm(blobPath(place.path("image"), digest), { force: true });
     const again = await place.mount(source, { driver: "erofs" });
     expect(await checkTree(place.path("tree.jsonl"), again)).toMatch(NO_DIFFERENCES);
+  });
+
+  test("may come from archives of docker and OCI", async () => {
+    const place = await workspace();
+    const image = makeImage(514);
+    await writeExpected(place.path("tree.jsonl"), image.tree);
+    await writeLayout(place.path("image"), image.layers.map(tarOf));
+    const source = `oci:${place.path("image")}:t`;
+    for (const archive of [`docker-archive:${place.path("d.tar")}`, `oci-archive:${place.path("o.tar")}`]) {
+      await run("skopeo", ["copy", source, `${archive}:app:t`]);
+      const mountpoint = await place.mount(archive, { cache: place.path(archive.slice(0, 3)) });
+      expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
+      await place.umount(mountpoint);
+    }
   });
 
   test("fails in one line when a layer is not what the manifest says", async () => {

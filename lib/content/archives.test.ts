@@ -185,6 +185,19 @@ test.each([false, true])("DockerArchive reads an image with layers compressed: %
   }
 });
 
+test.each([false, true])(
+  "DockerArchive.fetch() needs no resolve before it (compressed: %s)",
+  async (compress) => {
+    await writeArchive(savedImage(compress));
+    const [layer] = LAYERS.map((bytes) => descriptorOf(compress ? Bun.gzipSync(Buffer.from(bytes)) : bytes));
+    await using archive = await DockerArchive.open(path);
+    if (layer === undefined) throw new Error("there is no layer");
+    expect((await readBlob(archive, layer, { limit: 10_000, what: "it" })).byteLength).toBe(layer.size);
+    const nowhere = descriptorOf(Buffer.from("nowhere"));
+    await expect(archive.fetch(nowhere)).rejects.toMatchObject({ code: "not_found" });
+  },
+);
+
 test("DockerArchive.resolve() understands short and full names and places", async () => {
   await writeArchive(savedImage());
   await using archive = await DockerArchive.open(path);

@@ -54,6 +54,8 @@ export class DockerArchive extends ReadOnlyStore implements ImageStore {
     const { range, signal } = options;
     signal?.throwIfAborted();
     const { digest } = descriptor;
+    // Another process may have resolved the image.
+    if (!(await this.has(descriptor))) await this.#describeAll();
     const document = this.#documents.get(digest);
     const layer = this.#layers.get(digest);
     const size = document?.byteLength ?? layer?.size;
@@ -83,13 +85,18 @@ export class DockerArchive extends ReadOnlyStore implements ImageStore {
         `Cannot find image @${place} in ${this.name}: it has ${this.#saved.length}`,
       );
     }
-    const all: NamedManifest[] = [];
-    for (const saved of this.#saved) all.push(await this.#describe(saved));
+    const all = await this.#describeAll();
     const known = all.some(({ names }) => reference !== undefined && names.includes(reference));
     return chooseManifest(all, known ? reference : fullName(reference), this.name);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
+
+  async #describeAll(): Promise<readonly NamedManifest[]> {
+    const all: NamedManifest[] = [];
+    for (const saved of this.#saved) all.push(await this.#describe(saved));
+    return all;
+  }
 
   /** Compressed layers are hashed for it, once. */
   #describe(saved: SavedImage): Promise<NamedManifest> {
