@@ -17,6 +17,7 @@ import { benchKinds } from "./bench-kinds.ts";
 import { benchLinks } from "./bench-links.ts";
 import type { Place } from "./bench-place.ts";
 import { benchReading } from "./bench-reading.ts";
+import { benchSnapshotter } from "./bench-snapshotter.ts";
 import { benchStart } from "./bench-start.ts";
 import { Table } from "./bench-table.ts";
 
@@ -27,6 +28,7 @@ const PARTS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   kinds: ({ plain, registry, directory, table }) =>
     benchKinds({ source: plain, host: registry.host, directory, table }),
   links: benchLinks,
+  snapshotter: ({ table, rounds }) => benchSnapshotter(table, rounds),
 };
 
 function chosen(only: string | undefined): readonly string[] {

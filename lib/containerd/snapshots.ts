@@ -64,6 +64,15 @@ export class SnapshotsClient {
     return mounts;
   }
 
+  /** Those of a prepared snapshot or a view, again. @throws not_found */
+  async mounts(key: string, options: Options = {}): Promise<readonly Mount[]> {
+    const request = { snapshotter: this.snapshotter, key };
+    const { mounts } = await this.#client.call(`mount snapshot "${key}"`, () =>
+      this.#client.service(Snapshots).mounts(request, options),
+    );
+    return mounts;
+  }
+
   async commit(name: string, key: string, options: Labelled = {}): Promise<void> {
     const { labels = {}, ...call } = options;
     const request = { snapshotter: this.snapshotter, name, key, labels: { ...labels } };
