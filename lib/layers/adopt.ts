@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
@@ -74,10 +74,13 @@ export function adoptedIn(place: string): AdoptedImage | undefined {
 
 /** What the image in a directory is; undefined when there is none that we can use. */
 function described(place: string): string | undefined {
-  const path = join(place, DESCRIPTION);
-  if (!existsSync(path)) return undefined;
-  const { version, format } = JSON.parse(readFileSync(path, "utf8")) as Partial<Record<string, unknown>>;
-  return version === VERSION && typeof format === "string" ? format : undefined;
+  try {
+    const text = readFileSync(join(place, DESCRIPTION), "utf8");
+    const { version, format } = JSON.parse(text) as Partial<Record<string, unknown>>;
+    return version === VERSION && typeof format === "string" ? format : undefined;
+  } catch {
+    return undefined; // not there, or damaged: it is made anew
+  }
 }
 
 /** For one look: what is made goes away with it. */
@@ -116,12 +119,17 @@ async function make(store: Fetcher, image: Image, place: string, options: AdoptO
 
 const PARTIAL = ".adopting-";
 
+/** Milliseconds. In another PID namespace, a process that works here may not be seen. */
+const LEFT_BEHIND = 3_600_000;
+
 /** Of processes that were killed. */
 async function removeLeftOvers(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const pid = name.startsWith(PARTIAL) ? Number.parseInt(name.slice(PARTIAL.length), 10) : Number.NaN;
     if (Number.isNaN(pid) || existsSync(`/proc/${pid}`)) continue;
-    await rm(join(parent, name), { recursive: true, force: true });
+    const path = join(parent, name);
+    const since = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    if (Date.now() - since > LEFT_BEHIND) await rm(path, { recursive: true, force: true });
   }
 }
 
