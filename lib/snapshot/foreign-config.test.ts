@@ -104,10 +104,15 @@ test("readNydusdConfig() takes the scheme and the cache, and never credentials",
     mode: "direct",
     digest_validate: false,
     enable_xattr: true,
-    fs_prefetch: { enable: true, threads_count: 4 },
+    fs_prefetch: { enable: true, threads_count: 4, bandwidth_rate: 1048576 },
   };
   const { settings, warnings } = readNydusdConfig(config);
-  expect(settings).toEqual({ "plain-http": true, "cache-dir": "/srv/cache", proxy: "http://p" });
+  expect(settings).toEqual({
+    "plain-http": true,
+    "cache-dir": "/srv/cache",
+    proxy: "http://p",
+    "prefetch-bandwidth": "1048576",
+  });
   expect(warnings.map((warning) => warning.split(" ")[0])).toEqual([
     '"device.backend.config.auth"',
     '"device.backend.config.proxy.dragonfly_scheduler_endpoint"',

@@ -89,6 +89,12 @@ function time(flag: string): Rule {
   };
 }
 
+/** Bytes a second; 0 is no limit. */
+const bandwidth: Rule = (value) =>
+  Number.isSafeInteger(value) && Number(value) > 0
+    ? { settings: { "prefetch-bandwidth": String(value) } }
+    : {};
+
 const LAYOUT = "is not supported: containers get overlays that every runtime can mount";
 
 const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
@@ -159,9 +165,9 @@ const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
   "cache_manager.cache_dir": as("cache-dir"),
   "image.public_key_file": needless,
   "image.validate_signature": unless(OFF, "is NOT done: images are not checked against signatures"),
-  "experimental.enable_stargz": unless(OFF, "is not supported"),
-  "experimental.enable_referrer_detect": unless(OFF, "is not supported yet"),
-  "experimental.enable_index_detect": unless(OFF, "is not supported yet"),
+  "experimental.enable_stargz": needless, // always
+  "experimental.enable_referrer_detect": unless(OFF, "is done by nydus-tool pull --referrers only"),
+  "experimental.enable_index_detect": unless(OFF, "is done by nydus-tool pull only"),
   "experimental.enable_backend_source": unless(OFF, "is not supported"),
   "experimental.tarfs.enable_tarfs": unless(OFF, "is not supported"),
   "experimental.tarfs.mount_tarfs_on_host": needless,
@@ -213,11 +219,11 @@ const NYDUSD_RULES: Readonly<Record<string, Rule>> = {
   access_pattern: needless,
   latest_read_files: needless,
   amplify_io: needless,
-  "fs_prefetch.enable": unless(OFF, "is not supported yet: nothing is fetched ahead of its readers"),
+  "fs_prefetch.enable": unless(OFF, "is not supported: what a start reads is learnt, and fetched ahead"),
   "fs_prefetch.threads_count": needless,
   "fs_prefetch.merging_size": needless,
-  "fs_prefetch.bandwidth_rate": needless,
-  "fs_prefetch.bandwidth_limit": needless,
+  "fs_prefetch.bandwidth_rate": bandwidth,
+  "fs_prefetch.bandwidth_limit": bandwidth,
   "fs_prefetch.prefetch_all": needless,
   "fs_prefetch.stream_prefetch": needless,
 };
