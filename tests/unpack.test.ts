@@ -29,6 +29,7 @@ describe.skipIf(!hasGolden)("golden images", () => {
     ["v6-chunk16m", "v6-chunk16m"],
     ["v6-dict", "v6-sha256"],
     ["v6-encrypt", "v6-encrypt"],
+    ["v6-encrypt", "v6-encrypt"],
     ["v5-sha256", "v5-sha256"],
   ])(
     "golden %s, a bootstrap with the blobs of %s, unpacks but for the xattr it lacks",
