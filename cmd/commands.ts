@@ -12,6 +12,7 @@ import { mountServer } from "./mount-server.ts";
 import { optimize } from "./optimize.ts";
 import { pull } from "./pull.ts";
 import { registryServe } from "./registry-serve.ts";
+import { scrub } from "./scrub.ts";
 import { snapshotterDoctor } from "./snapshotter-doctor.ts";
 import { snapshotterInstall, snapshotterUninstall } from "./snapshotter-install.ts";
 import { snapshotterServe } from "./snapshotter-serve.ts";
@@ -44,6 +45,7 @@ export const COMMANDS: readonly Command[] = [
   snapshotterDoctor,
   status,
   upgrade,
+  scrub,
   registryServe,
   mountServer,
   mountKeeper,

@@ -47,7 +47,11 @@ export const mount: Command = {
   operands: "IMAGE|BOOTSTRAP DIR",
   arity: [2, 2],
   flags: {
-    driver: { type: "string", value: "NAME", help: "auto, erofs or fuse (auto: the first that works)" },
+    driver: {
+      type: "string",
+      value: "NAME",
+      help: "auto, erofs, erofs-loop or fuse (auto: the first that works)",
+    },
     "cache-dir": { type: "string", value: "DIR", help: `where chunks are kept (${DEFAULT_CACHE_DIRECTORY})` },
     "cache-size": {
       type: "string",

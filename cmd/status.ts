@@ -125,6 +125,11 @@ function counted(snapshots: readonly SnapshotStatus[]): string[] {
   });
 }
 
+function direct({ directBlobs, blobs }: MountStatus): string {
+  const which = directBlobs.length === blobs.length ? "" : `: ${directBlobs.join(", ")}`;
+  return `the kernel reads ${directBlobs.length} of ${blobs.length} blobs from the cache by itself${which}`;
+}
+
 function described(mount: MountStatus): string[] {
   const share = mount.imageBytes === 0 ? 100 : (mount.fetchedBytes / mount.imageBytes) * 100;
   const amount = `${formatBytes(mount.fetchedBytes)} of ${formatBytes(mount.imageBytes)}`;
@@ -138,6 +143,7 @@ function described(mount: MountStatus): string[] {
     `  image    ${mount.reference}`,
     `  format   ${mount.format}`,
     `  driver   ${mount.driver}${mount.writable ? " + overlay" : ""} (${mount.driverReason})`,
+    ...(mount.directBlobs.length === 0 ? [] : [`  direct   ${direct(mount)}`]),
     `  fetched  ${amount} (${share.toFixed(1)}%) in ${mount.requests} requests`,
     `  reads    ${mount.hits} from the cache, ${mount.misses} waited`,
     ...(trouble.length > 0 ? [`  trouble  ${trouble.join(", ")}`] : []),

@@ -197,6 +197,11 @@ export class CacheFile implements Disposable {
     return this.#pins > 0 || isOpenElsewhere(this.fd) === true;
   }
 
+  /** Whether `pinned` also tells of mounts that others left, and the file stays when this process ends. */
+  get isGuarded(): boolean {
+    return !this.#temporary && isOpenElsewhere(this.fd) !== undefined;
+  }
+
   /** Groups that hold chunks, and when each was last used. */
   *groups(): Generator<{ readonly group: number; readonly used: number }> {
     for (const [group, claims] of this.#grouped())
@@ -252,6 +257,8 @@ export class CacheFile implements Disposable {
 
   /** What a failed write left of chunks that nobody claims. */
   punchUnclaimed(offsets: readonly number[]): void {
+    // A mount that stands on the file may still read there what was found damaged.
+    if (this.pinned) return;
     const absent = offsets.flatMap((offset) => this.#known.get(offset) ?? []);
     this.#punch(absent.filter(({ state }) => state === "absent"));
   }

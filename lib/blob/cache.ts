@@ -17,6 +17,7 @@ import type { CacheStatus } from "./cache-status.ts";
 import { CachedBlob } from "./cached-blob.ts";
 import { Eviction } from "./eviction.ts";
 import { MAX_BLOB_BYTES } from "./ready-map.ts";
+import type { ScrubCounts } from "./scrub.ts";
 
 export interface CacheOptions {
   /** Bytes of data on disk; without it, as much as there is room. */
@@ -31,6 +32,8 @@ export class BlobCache implements Disposable {
   readonly #options: CacheOptions;
   readonly #eviction: Eviction | undefined;
   #trouble: string | undefined;
+  /** What scrubs found since the process started. */
+  readonly scrubbed: ScrubCounts = { checkedChunks: 0, damagedChunks: 0 };
 
   constructor(directory: string, options: CacheOptions = {}) {
     this.directory = new CacheDirectory(directory);
@@ -86,8 +89,7 @@ export class BlobCache implements Disposable {
       bytes: this.directory.totalBytes(),
       ...(limit === undefined ? {} : { limit }),
       evictedBytes: this.#eviction?.evictedBytes ?? 0,
-      checkedChunks: 0,
-      damagedChunks: 0,
+      ...this.scrubbed,
       ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
     };
   }

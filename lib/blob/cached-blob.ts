@@ -4,6 +4,7 @@
  * @module
  */
 import { readSync, writeSync, writevSync } from "node:fs";
+import { dropPages } from "../../ffi/libc.ts";
 import { type ChunkHasher, sameBytes } from "../base/digest.ts";
 import { NydusError, toNydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
@@ -94,6 +95,54 @@ export class CachedBlob implements Disposable {
     return true;
   }
 
+  /**
+   * Whether the kernel may read the file by itself: every chunk of the image was read back and is whole, and nobody
+   * else takes what a mount stands on away. What has no digest of its own cannot be read back.
+   */
+  get isProven(): boolean {
+    for (let i = 0; i < this.map.count; i++)
+      if (this.file.stateOf(this.#place(i).offset) !== "checked") return false;
+    return this.file.isGuarded;
+  }
+
+  /** Bytes of chunks that were not read back yet. */
+  get unproven(): number {
+    let bytes = 0;
+    for (let i = 0; i < this.map.count; i++) {
+      const { offset, length } = this.#place(i);
+      if (this.file.stateOf(offset) !== "checked") bytes += length;
+    }
+    return bytes;
+  }
+
+  /** Reads a chunk back. One that is damaged does not count any more; what is in its place stays. */
+  check(chunk: number, hasher: ChunkHasher, scope: "all" | "unchecked"): "whole" | "damaged" | "skipped" {
+    const { offset, length } = this.#place(chunk);
+    const state = this.file.stateOf(offset);
+    if (state === "absent" || isPieced(this.map, chunk) || (scope === "unchecked" && state === "checked"))
+      return "skipped";
+    if (scope === "all") dropPages(this.fd, offset, length);
+    if (this.#isWhole(chunk, hasher)) {
+      this.file.mark([offset], "checked");
+      return "whole";
+    }
+    this.file.drop([offset]);
+    return "damaged";
+  }
+
+  #isWhole(chunk: number, hasher: ChunkHasher): boolean {
+    const { offset, length } = this.#place(chunk);
+    const data = Buffer.allocUnsafe(length);
+    this.file.buffered();
+    try {
+      if (readSync(this.fd, data, 0, length, offset) !== length) return false;
+    } catch {
+      // A disk that cannot read it any more has lost it.
+      return false;
+    }
+    return sameBytes(hasher.digest(data), chunkDigest(this.map, chunk));
+  }
+
   /** While somebody reads the range, nothing of it leaves the cache. */
   hold(offset: number, length: number): Disposable {
     this.file.touch(offset, length);
@@ -106,13 +155,9 @@ export class CachedBlob implements Disposable {
    */
   recheck(chunk: number, hasher: ChunkHasher): boolean {
     if (!this.isSuspect(chunk)) return false;
-    const { offset, length } = this.#place(chunk);
-    const data = Buffer.allocUnsafe(length);
+    const { offset } = this.#place(chunk);
     // What was put together of pieces has no digest of its own: it is fetched again.
-    const known = !isPieced(this.map, chunk);
-    this.file.buffered();
-    const count = known ? readSync(this.fd, data, 0, length, offset) : 0;
-    if (count === length && sameBytes(hasher.digest(data), chunkDigest(this.map, chunk))) {
+    if (!isPieced(this.map, chunk) && this.#isWhole(chunk, hasher)) {
       this.file.mark([offset], "checked");
       return true;
     }

@@ -6,6 +6,7 @@
 import { NydusError } from "../base/error.ts";
 import type { LoggedEvent } from "../base/event-log.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
+import type { ScrubCounts } from "../blob/scrub.ts";
 import { errorOfControl, type KeptSessions, LAST_WORD, UPGRADE } from "./control.ts";
 import type { Controller } from "./controller.ts";
 import type { ImageReads } from "./image-mounts.ts";
@@ -51,6 +52,11 @@ export class ControlClient {
 
   async cache(): Promise<CacheStatus> {
     return (await this.#call("GET", "/cache")) as CacheStatus;
+  }
+
+  /** Takes as long as reading the cache does. */
+  async scrub(): Promise<ScrubCounts> {
+    return (await this.#call("POST", "/scrub")) as ScrubCounts;
   }
 
   /** @returns the process id. @throws unavailable when nobody listens */
@@ -136,6 +142,7 @@ export class ControlClient {
       return await fetch(`http://mount${path}`, {
         method,
         unix: this.socket,
+        timeout: false,
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch (cause) {

@@ -8,6 +8,7 @@
  *     POST   /check               {"bootstrap": path}; 204 when it may be mounted
  *     GET    /cache               CacheStatus
  *     GET    /events              [LoggedEvent], the oldest first
+ *     POST   /scrub               reads back what is cached of mounted images; answers ScrubCounts of this scrub
  *     GET    /healthz             {"pid": n}
  *     GET    /sessions            {"pid": n, "sessions": {key: fd}}: descriptors worth keeping
  *     GET    /alive               never ends while the process lives; its last line is "end" if it ends by itself
@@ -89,6 +90,7 @@ export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
     return context.body(null, 204);
   });
   app.get("/cache", (context) => context.json(mounts.cache.status));
+  app.post("/scrub", async (context) => context.json(await mounts.scrub()));
   app.get("/sessions", (context) =>
     context.json({ pid: process.pid, sessions: Object.fromEntries(mounts.sessions) } satisfies KeptSessions),
   );
@@ -179,7 +181,11 @@ export function serveControl(socket: string, app: Hono): ControlServer {
   const server = Bun.serve({
     unix: socket,
     // A connection may be older than the decision to end.
-    fetch: (request) => (retired ? gone() : app.fetch(request)),
+    fetch: (request, server) => {
+      // Some answers take as long as reading a whole cache.
+      server.timeout(request, 0);
+      return retired ? gone() : app.fetch(request);
+    },
   });
   chmodSync(socket, 0o600);
   const retire = (): void => {

@@ -1,28 +1,40 @@
 /**
- * How an opened image becomes a mounted one: kernel EROFS on blob files that a FUSE directory serves, or the whole file
- * system over FUSE. `auto` takes the first that works.
+ * How an opened image becomes a mounted one: kernel EROFS on blob files that a FUSE directory serves (or on the cache
+ * files themselves, once they are complete and proven), with or without loop devices between; or the whole file system
+ * over FUSE. `auto` takes the first that works.
  *
  * @module
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { isCode, NydusError } from "../base/error.ts";
+import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import type { CheckedBootstrap } from "./checked-bootstrap.ts";
 import { mountErofs, unmount } from "./erofs.ts";
-import { erofsImage } from "./erofs-image.ts";
+import { type ErofsImage, erofsImage } from "./erofs-image.ts";
+import { mountErofsOnLoops } from "./erofs-loop.ts";
 import { FuseSession, type FuseSessionOptions } from "./fuse-session.ts";
 import type { ImageBlobs, ServedBlob } from "./image-blobs.ts";
-import type { MountRequest } from "./mount-request.ts";
+import type { MountedDriver, MountRequest } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
 
 /** Threads that answer one FUSE file system. Two keep both of a small node's cores reading. */
 const THREADS = 2;
 
+type KernelDriver = Exclude<MountedDriver, "fuse">;
+/** In the order in which `auto` tries them. */
+const KERNEL_DRIVERS: readonly KernelDriver[] = ["erofs", "erofs-loop"];
+const WHY = {
+  erofs: "the kernel mounts EROFS from files",
+  "erofs-loop": "the kernel mounts EROFS from loop devices",
+} as const;
+
 /** What a driver made of an image. */
 export interface DrivenImage {
-  readonly driver: "erofs" | "fuse";
+  readonly driver: MountedDriver;
   readonly driverReason: string;
+  /** Ids of blobs whose cache files the kernel reads by itself. */
+  readonly directBlobs: readonly string[];
   /** The whole file system in user space, for driver `fuse`. */
   readonly session: FuseSession | undefined;
 }
@@ -55,16 +67,22 @@ export class Drivers implements AsyncDisposable {
   }
 
   async mount(request: MountRequest, image: DrivableImage, directory: string): Promise<DrivenImage> {
-    if (request.driver === "fuse") return this.#mountFuse(request, image.blobs, directory, "asked for");
-    try {
-      await this.#mountErofs(request, image, directory);
-      const reason = request.driver === "erofs" ? "asked for" : "the kernel mounts EROFS from files";
-      return { driver: "erofs", driverReason: reason, session: undefined };
-    } catch (error) {
-      if (request.driver === "erofs" || !isCode(error, "unsupported")) throw error;
-      this.#options.log.warn(error.message, { driver: "fuse" });
-      return this.#mountFuse(request, image.blobs, directory, error.message);
+    const asked = request.driver;
+    const reasons: string[] = [];
+    for (const driver of asked === "auto" ? KERNEL_DRIVERS : [asked]) {
+      if (driver === "fuse") break;
+      try {
+        const directBlobs = await this.#mountErofs(request, image, directory, driver);
+        const driverReason = asked === "auto" ? [...reasons, WHY[driver]].join("; ") : "asked for";
+        return { driver, driverReason, directBlobs, session: undefined };
+      } catch (error) {
+        if (asked !== "auto" || !isCode(error, "unsupported")) throw error;
+        this.#options.log.warn(error.message, { driver });
+        reasons.push(error.message);
+      }
     }
+    const driverReason = asked === "fuse" ? "asked for" : reasons.join("; ");
+    return this.#mountFuse(request, image.blobs, directory, driverReason);
   }
 
   async umount(image: DrivenImage, blobs: ImageBlobs, directory: string, detach: boolean): Promise<void> {
@@ -89,29 +107,60 @@ export class Drivers implements AsyncDisposable {
     return FuseSession.adopt(fd, this.#imageOptions(name, request, blobs, directory));
   }
 
+  /** @returns ids of the blobs that the kernel reads by itself */
   async #mountErofs(
     request: MountRequest,
     { checked, blobs }: DrivableImage,
     directory: string,
-  ): Promise<void> {
+    driver: KernelDriver,
+  ): Promise<readonly string[]> {
     const primary = await erofsImage(request.bootstrap, checked, this.#options.cacheDirectory);
-    const session = this.#deviceSession();
-    for (const blob of blobs.blobs) session.add(blob.device, blob.reader);
+    const proven = await blobs.proven();
+    // Until the kernel has the files open nothing may leave them; from then on their leases tell (eviction.md).
+    const pins = proven.map(({ cached }) => cached.file.pin());
+    const mountOver = (direct: readonly ServedBlob[]): readonly string[] => {
+      this.#mountOver(primary, blobs, { direct: new Set(direct), driver, directory });
+      return direct.map(({ cached }) => cached.map.blobId);
+    };
     try {
-      mountErofs({
-        bootstrap: primary.path,
-        devices: primary.blobs.map((id) => join(session.mountpoint, blobs.device(id).name)),
-        mountpoint: directory,
-      });
+      return mountOver(proven);
     } catch (error) {
-      for (const device of blobs.devices) session.remove(device.index);
+      if (proven.length === 0 || isCode(error, "unsupported")) throw error;
+      this.#options.log.warn(toNydusError(error, "mount cache files").message, { id: request.id });
+      return mountOver([]);
+    } finally {
+      for (const pin of pins) pin[Symbol.dispose]();
+    }
+  }
+
+  #mountOver(
+    primary: ErofsImage,
+    blobs: ImageBlobs,
+    {
+      direct,
+      driver,
+      directory,
+    }: { direct: ReadonlySet<ServedBlob>; driver: KernelDriver; directory: string },
+  ): void {
+    const served = blobs.blobs.filter((blob) => !direct.has(blob));
+    const session = served.length > 0 ? this.#deviceSession() : undefined;
+    for (const blob of served) session?.add(blob.device, blob.reader);
+    const devices = primary.blobs.map((id) => {
+      const blob = blobs.blob(id);
+      return direct.has(blob) ? blob.cached.path : join(session?.mountpoint ?? "", blob.device.name);
+    });
+    try {
+      const mountWith = driver === "erofs" ? mountErofs : mountErofsOnLoops;
+      mountWith({ bootstrap: primary.path, devices, mountpoint: directory });
+    } catch (error) {
+      for (const { device } of served) session?.remove(device.index);
       throw error;
     }
   }
 
   #mountFuse(request: MountRequest, blobs: ImageBlobs, directory: string, driverReason: string): DrivenImage {
     const session = FuseSession.mount(this.#imageOptions(this.#sessionName(), request, blobs, directory));
-    return { driver: "fuse", driverReason, session };
+    return { driver: "fuse", driverReason, directBlobs: [], session };
   }
 
   /** Never used before, like a device's number, so that nobody keeps a dead session in the place of a living one. */

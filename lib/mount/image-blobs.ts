@@ -16,6 +16,7 @@ import { type PrefetchShape, prefetch, SCATTERED, STREAM } from "../blob/prefetc
 import { SourceCost } from "../blob/read-ahead.ts";
 import { BlobReader } from "../blob/reader.ts";
 import { type ReadyMap, readyMap } from "../blob/ready-map.ts";
+import { type ScrubCounts, type ScrubOptions, scrubBlob } from "../blob/scrub.ts";
 import { type Trace, type TracedChunk, tracedChunks } from "../blob/trace.ts";
 import { TraceRecorder } from "../blob/trace-recorder.ts";
 import type { Fetcher } from "../content/content.ts";
@@ -27,6 +28,11 @@ const CONCURRENT_REQUESTS = 8;
 
 /** An unmount takes at most this much longer for requests that are under way. */
 const SETTLE_MS = 1000;
+
+/** Bytes of a blob that are read back while a mount waits: some 100 ms. */
+const PROVE_BYTES = 64 << 20;
+/** In the background: a fifth of a core at most. */
+const BACKGROUND_REST = 4;
 
 export interface ServedBlob {
   readonly cached: CachedBlob;
@@ -53,15 +59,20 @@ export class ImageBlobs implements Disposable {
   readonly #stopAhead = new AbortController();
   readonly #rate: ByteRate | undefined;
   readonly #recorder: TraceRecorder;
+  readonly #log: Logger;
+  readonly #counts: ScrubCounts;
 
   private constructor(
     blobs: readonly ServedBlob[],
-    { stop, recorder, rate }: { stop: AbortController; recorder: TraceRecorder; rate: ByteRate | undefined },
+    { stop, recorder }: { readonly stop: AbortController; readonly recorder: TraceRecorder },
+    { prefetchRate, cache, log }: ImageBlobsOptions,
   ) {
     this.blobs = blobs;
     this.#stop = stop;
     this.#recorder = recorder;
-    this.#rate = rate;
+    this.#rate = prefetchRate;
+    this.#log = log;
+    this.#counts = cache.scrubbed;
   }
 
   static async open(options: ImageBlobsOptions): Promise<ImageBlobs> {
@@ -82,18 +93,52 @@ export class ImageBlobs implements Disposable {
       for (const blob of served) blob.cached[Symbol.dispose]();
       throw error;
     }
-    return new ImageBlobs(served, { stop, recorder, rate: options.prefetchRate });
+    return new ImageBlobs(served, { stop, recorder }, options);
   }
 
   get devices(): readonly Device[] {
     return this.blobs.map((blob) => blob.device);
   }
 
-  /** That of a blob of the image. */
-  device(blobId: string): Device {
+  /** A blob of the image by its id. */
+  blob(blobId: string): ServedBlob {
     const blob = this.blobs.find(({ cached }) => cached.map.blobId === blobId);
-    if (blob !== undefined) return blob.device;
+    if (blob !== undefined) return blob;
     throw new NydusError("internal", `Cannot serve blob "${blobId}": the image has no such blob`);
+  }
+
+  /**
+   * Blobs that are complete and whole in the cache. What was not read back yet is read now if that takes a moment only;
+   * otherwise a scrub in the background does it, for the next mount.
+   */
+  async proven(): Promise<readonly ServedBlob[]> {
+    const complete = this.blobs.filter(({ cached }) => cached.complete);
+    for (const blob of complete)
+      if (blob.cached.unproven <= PROVE_BYTES) await this.#scrub(blob, { scope: "unchecked", rest: 0 });
+      else void this.#scrub(blob, { scope: "unchecked", rest: BACKGROUND_REST });
+    return complete.filter(({ cached }) => cached.isProven);
+  }
+
+  /** After an unclean stop what is cached is believed at once, and read back in the background. */
+  checkAfterUncleanStop(): void {
+    for (const blob of this.blobs)
+      if (!blob.cached.file.clean) void this.#scrub(blob, { scope: "unchecked", rest: BACKGROUND_REST });
+  }
+
+  /** Reads everything back that is cached of the image. What is damaged is fetched again. */
+  async scrub(): Promise<void> {
+    for (const blob of this.blobs) await this.#scrub(blob, { scope: "all", rest: 0 });
+  }
+
+  async #scrub(blob: ServedBlob, how: Pick<ScrubOptions, "scope" | "rest">): Promise<void> {
+    const { cached, reader } = blob;
+    const fetched: Promise<void>[] = [];
+    const damaged = (chunk: number): void => {
+      this.#log.warn("a cached chunk was damaged", { blob: cached.map.blobId, chunk });
+      fetched.push(reader.prefetch([chunk], 0));
+    };
+    await scrubBlob(cached, this.#counts, { ...how, signal: this.#stop.signal, damaged });
+    await Promise.all(fetched);
   }
 
   /** What was read since the image was opened. */

@@ -14,6 +14,7 @@ import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
 import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
+import type { ScrubCounts } from "../blob/scrub.ts";
 import type { Trace } from "../blob/trace.ts";
 import type { Fetcher } from "../content/content.ts";
 import { withLayerBlobs } from "../image/adopted.ts";
@@ -112,6 +113,17 @@ export class ImageMounts implements AsyncDisposable {
     return [...this.#mounted.values()].map((mounted) => this.#status(mounted));
   }
 
+  /** Reads everything back that is cached of mounted images; what is damaged is fetched again. */
+  async scrub(): Promise<ScrubCounts> {
+    const before = { ...this.#cache.scrubbed };
+    for (const { blobs } of [...this.#mounted.values()]) await blobs.scrub();
+    const { checkedChunks, damagedChunks } = this.#cache.scrubbed;
+    return {
+      checkedChunks: checkedChunks - before.checkedChunks,
+      damagedChunks: damagedChunks - before.damagedChunks,
+    };
+  }
+
   /** What was read of an image since it was opened. @throws not_found */
   reads(id: string): ImageReads {
     const mounted = this.#mounted.get(id);
@@ -173,36 +185,40 @@ export class ImageMounts implements AsyncDisposable {
   async #restoreImage(saved: SavedMount, descriptors: ReadonlyMap<string, number>): Promise<MountedImage> {
     const { request, devices, session: name, ...rest } = saved;
     const fd = descriptors.get(name);
-    if (fd === undefined)
+    // Without a session the kernel reads cache files only, and needs nobody.
+    if (fd === undefined && name !== "")
       throw new NydusError("unavailable", `Cannot restore "${request.id}": nobody kept its file system`);
     const { blobs, fetcher, format } = await this.#open(
       request,
       (blob) => devices[blob] ?? this.#nextNumber++,
     );
     const session =
-      saved.driver === "fuse"
+      saved.driver === "fuse" && fd !== undefined
         ? this.#drivers.adoptImage(name, fd, request, blobs, saved.imageDirectory)
         : undefined;
+    blobs.checkAfterUncleanStop();
     return { request, ...rest, format, blobs, fetcher, session };
   }
 
   /** Blobs that the directory of blob files shows. */
   get #served(): ServedBlob[] {
-    return [...this.#mounted.values()].flatMap(({ driver, blobs }) =>
-      driver === "erofs" ? blobs.blobs : [],
+    return [...this.#mounted.values()].flatMap(({ driver, directBlobs, blobs }) =>
+      driver === "fuse" ? [] : blobs.blobs.filter(({ cached }) => !directBlobs.includes(cached.map.blobId)),
     );
   }
 
   #save(): void {
     const mounts = [...this.#mounted.values()].map(
-      ({ request, driver, driverReason, imageDirectory, blobs, session }) => ({
+      ({ request, driver, driverReason, directBlobs, imageDirectory, blobs, session }) => ({
         request,
         driver,
         driverReason,
+        directBlobs,
         imageDirectory,
         mountId: mountIdAt(imageDirectory),
         devices: blobs.devices.map((device) => device.index),
-        session: (session ?? this.#drivers.devices)?.name ?? "",
+        session:
+          directBlobs.length === blobs.blobs.length ? "" : ((session ?? this.#drivers.devices)?.name ?? ""),
       }),
     );
     const { devices: session } = this.#drivers;
@@ -250,6 +266,7 @@ export class ImageMounts implements AsyncDisposable {
     const opened = await this.#open(request, () => this.#nextNumber++);
     try {
       const mounted = await this.#mountOn(request, opened);
+      opened.blobs.checkAfterUncleanStop();
       this.#fetchAhead(request, opened);
       return mounted;
     } catch (error) {
@@ -320,7 +337,7 @@ export class ImageMounts implements AsyncDisposable {
   }
 
   #status(mounted: MountedImage): MountStatus {
-    const { request, driver, driverReason, blobs } = mounted;
+    const { request, driver, driverReason, directBlobs, blobs } = mounted;
     const sum = (pick: (blob: ImageBlobs["blobs"][number]) => number): number =>
       blobs.blobs.reduce((total, blob) => total + pick(blob), 0);
     return {
@@ -333,6 +350,7 @@ export class ImageMounts implements AsyncDisposable {
       state: mountAt(request.mountpoint) === undefined ? "broken" : "mounted",
       writable: request.writable !== undefined,
       blobs: blobs.blobs.map((blob) => blob.cached.map.blobId),
+      directBlobs,
       imageBytes: sum((blob) => blob.cached.map.compressedSize),
       fetchedBytes: sum((blob) => blob.reader.counters.storedBytes),
       requests: sum((blob) => blob.reader.counters.runs),

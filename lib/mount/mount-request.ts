@@ -9,8 +9,10 @@ import { NydusError } from "../base/error.ts";
 import type { SourceStatus } from "../content/content.ts";
 import { parseAccess, type RegistryAccess } from "../registry/access.ts";
 
-export const DRIVERS = ["auto", "erofs", "fuse"] as const;
+export const DRIVERS = ["auto", "erofs", "erofs-loop", "fuse"] as const;
 export type Driver = (typeof DRIVERS)[number];
+/** What `auto` ends up as. */
+export type MountedDriver = Exclude<Driver, "auto">;
 
 /** Where a mount's blobs come from. */
 export interface ImageSource extends RegistryAccess {
@@ -56,7 +58,7 @@ export interface MountStatus {
   readonly mountpoint: string;
   /** The source's location. */
   readonly reference: string;
-  readonly driver: "erofs" | "fuse";
+  readonly driver: MountedDriver;
   /** Why this driver. */
   readonly driverReason: string;
   /** What the image is, such as "RAFS v6" or "eStargz". */
@@ -65,6 +67,8 @@ export interface MountStatus {
   readonly writable: boolean;
   /** Hex ids, in device order. */
   readonly blobs: readonly string[];
+  /** Those of them that the kernel reads from their cache files, without this process. */
+  readonly directBlobs: readonly string[];
   /** Stored bytes of all blobs, and how many were fetched since the mount. */
   readonly imageBytes: number;
   readonly fetchedBytes: number;

@@ -86,7 +86,9 @@ export async function findBroken(runRoot: string): Promise<readonly BrokenMount[
 export async function brokenMounts(runDirectory: string): Promise<readonly BrokenMount[]> {
   const { mounts, lost } = loadState(runDirectory);
   if (mounts.length === 0 || (await isServed(runDirectory))) return stillBroken(lost);
-  return stillBroken([...lost, ...mounts.map(lostMount)]);
+  // Without a session the kernel reads cache files only, and needs nobody.
+  const needy = mounts.filter(({ session }) => session !== "");
+  return stillBroken([...lost, ...needy.map(lostMount)]);
 }
 
 async function isServed(runDirectory: string): Promise<boolean> {

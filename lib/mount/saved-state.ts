@@ -8,18 +8,19 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isCode, toNydusError } from "../base/error.ts";
 import type { LostMount } from "./broken-mounts.ts";
-import { type MountRequest, parseMountRequest } from "./mount-request.ts";
+import { type MountedDriver, type MountRequest, parseMountRequest } from "./mount-request.ts";
 
 export interface SavedMount {
   readonly request: MountRequest;
-  readonly driver: "erofs" | "fuse";
+  readonly driver: MountedDriver;
   readonly driverReason: string;
   readonly imageDirectory: string;
   /** The kernel's number of the mount there. */
   readonly mountId?: number | undefined;
   /** Numbers of the image's devices: their names, and what the kernel calls them. */
   readonly devices: readonly number[];
-  /** The FUSE session that serves it: its own, or the directory of devices. */
+  readonly directBlobs: readonly string[];
+  /** The FUSE session that serves it: its own, or the directory of devices; empty when the kernel needs none. */
   readonly session: string;
 }
 
@@ -63,6 +64,10 @@ export function loadState(runDirectory: string): SavedState {
   return {
     ...NOTHING,
     ...state,
-    mounts: state.mounts.map((saved) => ({ ...saved, request: parseMountRequest(saved.request) })),
+    mounts: state.mounts.map((saved) => ({
+      ...saved,
+      request: parseMountRequest(saved.request),
+      directBlobs: saved.directBlobs ?? [],
+    })),
   };
 }

@@ -22,6 +22,7 @@ const mount: MountStatus = {
   state: "mounted",
   writable: false,
   blobs: ["ab"],
+  directBlobs: [],
   imageBytes: 1000,
   fetchedBytes: 10,
   requests: 2,

@@ -16,7 +16,7 @@ import { type Output, type RunOptions, run, type Service, startService, waitFor 
 export const TOOL = resolve(process.env.NYDUS_TOOL ?? "dist/nydus-tool");
 
 export interface MountOptions {
-  readonly driver?: "auto" | "erofs" | "fuse";
+  readonly driver?: "auto" | "erofs" | "erofs-loop" | "fuse";
   /** Another cache than the workspace's. */
   readonly cache?: string;
   readonly flags?: readonly string[];
