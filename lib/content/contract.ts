@@ -60,6 +60,15 @@ export function testFetcher(name: string, open: () => Promise<StoreUnderTest>): 
     });
   });
 
+  test(`${name}.sizeOf() knows what is there and nothing else`, async () => {
+    await using opened = await filled();
+    const { store } = opened;
+    // Not every place can say.
+    if (store.sizeOf === undefined) return;
+    expect(await store.sizeOf(BLOB.digest)).toBe(BLOB.size);
+    expect(await store.sizeOf(ABSENT.digest)).toBeUndefined();
+  });
+
   test(`${name}.fetch() gives back the bytes`, async () => {
     await using opened = await filled();
     expect(Buffer.compare(await read(opened.store, BLOB), BYTES)).toBe(0);

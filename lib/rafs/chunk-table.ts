@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NydusError } from "../base/error.ts";
+import { corrupt, NydusError } from "../base/error.ts";
 import type { BlobRef, ChunkRef, RegularFile } from "../tree/tree.ts";
 import { chunkRecord, UNKNOWN_DIGEST } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
@@ -20,7 +20,11 @@ export interface ChunkEntry {
   readonly key: number;
 }
 
-/** Where several files share a chunk, the last one in order gives the file offset, as in the reference. */
+/**
+ * Where several files share a chunk, the last one in order gives the file offset, as in the reference.
+ *
+ * @throws corrupt when the files' sources disagree about a blob: one file would show what another has
+ */
 export function chunkEntries(
   files: readonly RegularFile[],
   order: ReadonlyMap<BlobRef, number>,
@@ -31,6 +35,11 @@ export function chunkEntries(
     let fileOffset = 0;
     for (const chunk of chunks) {
       const blob = order.get(chunk.blob) ?? 0;
+      const known = entries[blob]?.get(chunk.index)?.chunk;
+      if (known !== undefined && known !== chunk && Buffer.compare(known.digest, chunk.digest) !== 0)
+        throw corrupt(
+          `Cannot write the bootstrap: there are two accounts of chunk ${chunk.index} of blob "${chunk.blob.id}"`,
+        );
       entries[blob]?.set(chunk.index, { chunk, blob, fileOffset, key: prefixOf(chunk.digest) });
       fileOffset += chunkSize;
     }
