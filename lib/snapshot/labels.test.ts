@@ -45,6 +45,7 @@ test.each<readonly [what: string, labels: Labels, purpose: Partial<Purpose>]>([
     { ...layer, [STARGZ_TOC]: BLOB, [LABEL.manifestDigest]: CHAIN },
     { layer: "plain", hasToc: true, manifest: CHAIN as never },
   ],
+  ["a layer that our own pull announces", { ...layer, [LABEL.toc]: BLOB }, { hasToc: true }],
   ["a table of contents whose digest is none", { ...layer, [STARGZ_TOC]: "x" }, { hasToc: false }],
   ["a container on a layer with a table of contents", { [STARGZ_TOC]: BLOB }, { hasToc: false }],
   ["a container on an image with Nydus labels", { [NYDUS_BOOTSTRAP]: "true" }, { layer: "plain" }],

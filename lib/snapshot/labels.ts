@@ -20,6 +20,11 @@ export const LABEL = {
   imageLayers: `${SNAPSHOT_PREFIX}cri.image-layers`,
   /** containerd 2.4 on; of a data layer it is the blob's digest. */
   diffId: `${SNAPSHOT_PREFIX}diff-id`,
+  /**
+   * Our own `pull` marks layers so whose tables of contents are named by annotations that are no labels (podman's
+   * zstd:chunked).
+   */
+  toc: `${SNAPSHOT_PREFIX}nydus-toc`,
   /** BuildKit names the image so. */
   stargzReference: `${SNAPSHOT_PREFIX}remote/stargz.reference`,
   username: `${SNAPSHOT_PREFIX}pullusername`,
@@ -69,7 +74,10 @@ export function purposeOf(labels: Labels): Purpose {
   const [username, password] = [labels[LABEL.username], labels[LABEL.secret]];
   return {
     layer,
-    hasToc: layer === "plain" && target !== undefined && isDigest(labels[ANNOTATION.stargzTocDigest] ?? ""),
+    hasToc:
+      layer === "plain" &&
+      target !== undefined &&
+      isDigest(labels[ANNOTATION.stargzTocDigest] ?? labels[LABEL.toc] ?? ""),
     ...(isDigest(manifest) ? { manifest } : {}),
     // Layers carry annotations that image authors write; how a container is mounted is not for them to say.
     ...(target === undefined ? containerOptions(labels) : { volatile: false, target }),

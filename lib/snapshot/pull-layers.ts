@@ -16,6 +16,7 @@ import { applyLayer } from "../containerd/diff.ts";
 import type { Mount, SnapshotsClient } from "../containerd/snapshots.ts";
 import type { ImageStore } from "../content/content.ts";
 import type { Image, Layer } from "../image/load.ts";
+import { hasToc } from "../layers/find-toc.ts";
 import { ANNOTATION, SNAPSHOT_PREFIX } from "../oci/media-types.ts";
 import { LABEL, type Labels } from "./labels.ts";
 
@@ -158,7 +159,7 @@ function isData({ descriptor }: Layer): boolean {
 
 /** The snapshotter decides when it is asked for the layer: it can be mounted by its table of contents. */
 function mayBeLazy({ descriptor }: Layer): boolean {
-  return descriptor.annotations?.[ANNOTATION.stargzTocDigest] !== undefined;
+  return hasToc(descriptor);
 }
 
 function notLazy(snapshotter: string): NydusError {
@@ -173,6 +174,7 @@ function snapshotLabels({ image, reference }: UnpackRequest, { layer, index, cha
   const annotations = Object.entries(layer.descriptor.annotations ?? {});
   return {
     ...Object.fromEntries(annotations.filter(([key]) => key.startsWith(SNAPSHOT_PREFIX))),
+    ...(hasToc(layer.descriptor) ? { [LABEL.toc]: layer.descriptor.digest } : {}),
     [LABEL.target]: chainId,
     [LABEL.imageReference]: reference,
     [LABEL.manifestDigest]: image.descriptor.digest,
