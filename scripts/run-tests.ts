@@ -116,6 +116,7 @@ async function main(filters: readonly string[]): Promise<number> {
   const shell = [
     "scripts/build",
     "scripts/test",
+    "scripts/soak",
     "scripts/node-modules",
     "scripts/debian-packages",
     ".ci/run",
