@@ -132,6 +132,37 @@ describe("an image in containerd", () => {
     expect((await ctr(...start, "one", "/bin/sh", "-c", script)).stdout).toBe("/srv/data\n");
   });
 
+  test("a container goes on reading when the image's name is gone", async () => {
+    await ctr("images", "tag", TARGET, "127.0.0.1:1/made/here:second");
+    await place.tool([
+      "convert",
+      ...here(),
+      "--compressor",
+      "lz4_block",
+      `oci:${place.path("amd64")}:t`,
+      "containerd:127.0.0.1:1/gone:1",
+    ]);
+    const script = "until test -e /go; do sleep 0.1; done; read x < /srv/data || true; echo read";
+    const running = ctr(
+      "run",
+      "--rm",
+      "--snapshotter",
+      "nydus",
+      "127.0.0.1:1/gone:1",
+      "g",
+      "/bin/sh",
+      "-ec",
+      script,
+    );
+    const exec = (command: string) =>
+      containerd.ctr(["task", "exec", "--exec-id", "x", "g", "/bin/sh", "-c", command], { mayFail: true });
+    await waitFor("the container", async () => (await exec("true")).code === 0);
+    await ctr("images", "rm", "--sync", "127.0.0.1:1/gone:1");
+    expect((await exec("echo > /go")).code).toBe(0);
+    expect((await running).stdout).toBe("read\n");
+    await ctr("images", "rm", "127.0.0.1:1/made/here:second");
+  });
+
   test("ctr and skopeo push it", async () => {
     await ctr("images", "push", "--plain-http", `${registry.host}/pushed:ctr`, TARGET);
     await ctr("images", "export", "--all-platforms", place.path("image.tar"), TARGET);

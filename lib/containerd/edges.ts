@@ -19,6 +19,11 @@ export function edgesOf(document: Document): Record<string, string> {
   return { [`${PREFIX}content.config`]: config.digest, ...numbered("l", layers) };
 }
 
+/** On a snapshot: data that containers on it read, where the content store has it, stays also without the image's name. */
+export function dataEdges(layers: readonly { readonly digest: string }[]): Record<string, string> {
+  return numbered("l", layers);
+}
+
 function numbered(kind: string, targets: readonly { readonly digest: string }[]): Record<string, string> {
   return Object.fromEntries(targets.map(({ digest }, i) => [`${PREFIX}content.${kind}.${i}`, digest]));
 }

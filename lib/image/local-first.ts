@@ -18,15 +18,26 @@ const PAUSE_MS = 500;
 /** Blobs of one image. */
 const MAX_ABSENT = 1024;
 
+export interface LocalFirstOptions {
+  /** The content store is somebody else's to close. */
+  readonly shared?: boolean;
+}
+
 export class LocalFirst implements ImageStore {
   readonly name: string;
   readonly #local: ContentStore;
   readonly #remote: Fetcher & Partial<AsyncDisposable>;
+  readonly #shared: boolean;
   /** By digest: when to look again, by `performance.now()`. */
   readonly #absent = new Map<string, number>();
 
-  constructor(local: ContentStore, remote: Fetcher & Partial<AsyncDisposable>) {
+  constructor(
+    local: ContentStore,
+    remote: Fetcher & Partial<AsyncDisposable>,
+    options: LocalFirstOptions = {},
+  ) {
     this.name = local.name;
+    this.#shared = options.shared === true;
     this.#local = local;
     this.#remote = remote;
   }
@@ -100,7 +111,7 @@ export class LocalFirst implements ImageStore {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#local[Symbol.asyncDispose]();
+    if (!this.#shared) await this.#local[Symbol.asyncDispose]();
     await this.#remote[Symbol.asyncDispose]?.();
   }
 }

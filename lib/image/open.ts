@@ -93,9 +93,13 @@ async function openContainerd(place: string, options: OpenOptions): Promise<Open
   };
 }
 
-/** A registry's image that containerd may have, in part or whole. */
-export function openLocalFirst(text: string, options: OpenOptions): ImageStore {
-  return new LocalFirst(new ContentStore(contentClient(options)), openRegistry(text, options).store);
+/**
+ * A registry's image that containerd may have, in part or whole.
+ *
+ * @param client stays open: many images share a connection
+ */
+export function openLocalFirst(text: string, options: OpenOptions, client: ContainerdClient): ImageStore {
+  return new LocalFirst(new ContentStore(client), openRegistry(text, options).store, { shared: true });
 }
 
 function contentClient({ containerd }: OpenOptions): ContainerdClient {

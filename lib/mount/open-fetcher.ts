@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ContainerdClient, type ContainerdOptions } from "../containerd/client.ts";
 import { BlobDirectory } from "../content/blob-directory.ts";
 import type { Fetcher } from "../content/content.ts";
 import { openLocalFirst, openStore } from "../image/open.ts";
@@ -24,10 +25,18 @@ export function blobsLocation(directory: string): string {
 export function fetcherOpener(
   credentials: CredentialSource,
 ): (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>> {
+  // One connection for all mounts, whatever their namespace.
+  const clients = new Map<string, ContainerdClient>();
+  const clientFor = ({ address, namespace }: ContainerdOptions): ContainerdClient => {
+    const client = clients.get(address) ?? new ContainerdClient({ address, namespace });
+    clients.set(address, client);
+    return client.inNamespace(namespace);
+  };
   return async (source) => {
     if (source.location.startsWith(BLOBS)) return new BlobDirectory(source.location.slice(BLOBS.length));
     const options = { credentials, ...source, retry: READING };
-    if (source.localFirst === true) return openLocalFirst(source.location, options);
+    if (source.localFirst === true && source.containerd !== undefined)
+      return openLocalFirst(source.location, options, clientFor(source.containerd));
     const { store } = await openStore(source.location, options);
     return store;
   };

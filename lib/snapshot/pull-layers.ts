@@ -13,6 +13,7 @@ import type { Progress } from "../base/progress.ts";
 import type { ContainerdClient } from "../containerd/client.ts";
 import type { ContentStore } from "../containerd/content-store.ts";
 import { applyLayer } from "../containerd/diff.ts";
+import { dataEdges } from "../containerd/edges.ts";
 import type { Mount, SnapshotsClient } from "../containerd/snapshots.ts";
 import type { ImageStore } from "../content/content.ts";
 import type { Image, Layer } from "../image/load.ts";
@@ -172,7 +173,10 @@ function notLazy(snapshotter: string): NydusError {
 /** What a remote snapshotter is told about a layer; see `labels.ts`. Annotations cannot override it. */
 function snapshotLabels({ image, reference }: UnpackRequest, { layer, index, chainId }: Step): Labels {
   const annotations = Object.entries(layer.descriptor.annotations ?? {});
+  const isBootstrap = ANNOTATION.nydusBootstrap in (layer.descriptor.annotations ?? {});
+  const data = isBootstrap ? image.layers.filter(isData) : [];
   return {
+    ...dataEdges(data.map(({ descriptor }) => descriptor)),
     ...Object.fromEntries(annotations.filter(([key]) => key.startsWith(SNAPSHOT_PREFIX))),
     ...(hasToc(layer.descriptor) ? { [LABEL.toc]: layer.descriptor.digest } : {}),
     [LABEL.target]: chainId,
