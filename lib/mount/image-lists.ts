@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Trace } from "../blob/trace.ts";
 import type { Fetcher } from "../content/content.ts";
 import { fetchList, pushList } from "../image/kept-list.ts";
 import { manifestOf } from "../image/list-of.ts";
@@ -11,26 +12,28 @@ import { RegistryStore } from "../registry/store.ts";
 import type { MountRequest } from "./mount-request.ts";
 import type { TracedMount } from "./traces.ts";
 
-/** @param fetcher of the mount's blobs; only registries keep lists */
+export type ImageLists = Pick<TracedMount, "keptList" | "keepList">;
+
+/**
+ * @param fetcher of the mount's blobs; only registries keep lists
+ * @param early ask for the list at once, so that it is there when the image is mounted
+ */
 export function imageLists(
   { source, image, prefetch }: MountRequest,
   fetcher: Fetcher,
-): Pick<TracedMount, "keptList" | "keepList"> {
+  { early }: { readonly early: boolean },
+): ImageLists {
   if (!(fetcher instanceof RegistryStore)) return {};
   const { digest, tag } = parseReference(source.location.replace(/^docker:\/\//, ""));
   const reference = image ?? digest ?? tag;
-  return {
-    keptList: async (signal) => {
-      const subject = image ?? (await manifestOf(fetcher, reference, { signal })).digest;
-      return await fetchList(fetcher, subject, { signal });
-    },
-    ...(prefetch?.pushList === true
-      ? {
-          keepList: async (trace) => {
-            const subject = await manifestOf(fetcher, reference);
-            await pushList(fetcher, subject, trace, { created: new Date() });
-          },
-        }
-      : {}),
+  const ask = async (): Promise<Trace | undefined> =>
+    await fetchList(fetcher, image ?? (await manifestOf(fetcher, reference)).digest);
+  const asked = early ? ask() : undefined;
+  // It may fail before anybody waits for it.
+  asked?.catch(() => {});
+  const keepList = async (trace: Trace): Promise<void> => {
+    const subject = await manifestOf(fetcher, reference);
+    await pushList(fetcher, subject, trace, { created: new Date() });
   };
+  return { keptList: () => asked ?? ask(), ...(prefetch?.pushList === true ? { keepList } : {}) };
 }

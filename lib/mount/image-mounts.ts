@@ -25,7 +25,7 @@ import { type DrivenImage, Drivers } from "./drivers.ts";
 import { unmount } from "./erofs.ts";
 import { COUNTER } from "./fuse-messages.ts";
 import { ImageBlobs, type ServedBlob } from "./image-blobs.ts";
-import { imageLists } from "./image-lists.ts";
+import { type ImageLists, imageLists } from "./image-lists.ts";
 import type { ImageSource, MountRequest, MountStatus } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
 import { mountOverlay } from "./overlay.ts";
@@ -57,6 +57,7 @@ interface MountedImage extends DrivenImage {
 /** An image on its way to being mounted. */
 interface OpenedImage extends Pick<MountedImage, "blobs" | "fetcher" | "format"> {
   readonly checked: CheckedBootstrap;
+  readonly lists: ImageLists;
 }
 
 export class ImageMounts implements AsyncDisposable {
@@ -242,6 +243,8 @@ export class ImageMounts implements AsyncDisposable {
     const { cacheDirectory } = this.#options;
     const checked = await openChecked(request.bootstrap, cacheDirectory);
     const fetcher = await this.#options.fetcherOf(request.source);
+    const known = request.trace !== undefined || this.#traces.has(checked.digest);
+    const lists = imageLists(request, fetcher, { early: !known });
     const directory = dirname(request.bootstrap);
     const keep = join(cacheDirectory, "chunk-info", checked.digest);
     const source = withLayerBlobs(request.bootstrap, fetcher);
@@ -259,7 +262,7 @@ export class ImageMounts implements AsyncDisposable {
       deviceNumber,
     });
     const format = request.format ?? `RAFS v${checked.image.version}`;
-    return { checked, blobs, fetcher, format };
+    return { checked, blobs, fetcher, format, lists };
   }
 
   async #mount(request: MountRequest): Promise<MountedImage> {
@@ -276,7 +279,7 @@ export class ImageMounts implements AsyncDisposable {
     }
   }
 
-  #fetchAhead(request: MountRequest, { checked, blobs, fetcher }: OpenedImage): void {
+  #fetchAhead(request: MountRequest, { checked, blobs, lists }: OpenedImage): void {
     const { paths } = request.prefetch ?? {};
     this.#traces.begin({
       ...request,
@@ -284,7 +287,7 @@ export class ImageMounts implements AsyncDisposable {
       bootstrap: checked.digest,
       blobs,
       ...(paths === undefined ? {} : { paths }),
-      ...imageLists(request, fetcher),
+      ...lists,
     });
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { corrupt, isCode, toNydusError } from "../base/error.ts";
@@ -30,7 +30,7 @@ export interface TracedMount {
   /** Paths to fetch ahead besides. */
   readonly paths?: readonly string[];
   /** The list that is kept beside the image, if there is one. */
-  readonly keptList?: (signal: AbortSignal) => Promise<Trace | undefined>;
+  readonly keptList?: () => Promise<Trace | undefined>;
   /** Keeps what was learnt beside the image. */
   readonly keepList?: (trace: Trace) => Promise<void>;
 }
@@ -45,6 +45,11 @@ export class Traces {
   constructor(cacheDirectory: string, log: Logger) {
     this.#directory = join(cacheDirectory, "traces");
     this.#log = log;
+  }
+
+  /** Whether a run of this bootstrap was learnt. */
+  has(bootstrap: string): boolean {
+    return existsSync(this.#path(bootstrap));
   }
 
   begin(mount: TracedMount): void {
@@ -67,7 +72,7 @@ export class Traces {
   /** Many images have none, and a mount does without. */
   async #kept({ id, blobs, keptList }: TracedMount): Promise<Trace | undefined> {
     try {
-      return await keptList?.(blobs.wanted);
+      return await keptList?.();
     } catch (error) {
       const { message } = toNydusError(error, "read the list beside the image");
       if (!blobs.wanted.aborted) this.#log.info(message, { mount: id });
