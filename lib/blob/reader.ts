@@ -15,6 +15,7 @@ import { MEDIA } from "../oci/media-types.ts";
 import { chunkAt, chunkDigest, isPieced } from "../rafs/chunk-map.ts";
 import type { CachedBlob, FetchedChunk } from "./cached-blob.ts";
 import { ChunkDecoder } from "./chunk-decoder.ts";
+import type { DecodeThreads, StoredChunk } from "./decode-threads.ts";
 import { planRuns, type Run, storedOrder } from "./fetch-plan.ts";
 import { SourceCost, Streams } from "./read-ahead.ts";
 import { unlessSilent } from "./silence.ts";
@@ -23,6 +24,8 @@ import { StoredRanges } from "./stored-ranges.ts";
 const LARGEST_REQUEST = 4 << 20;
 /** What is read ahead comes in requests of this size, several at once. */
 const PIECE = 2 << 20;
+/** Batches of one answer that may wait to be decoded while more of it arrives: what bounds memory. */
+const BATCHES = 2;
 /** A chunk that fails its digest is asked for again, alone, this often before readers get an error. */
 const EXTRA_ATTEMPTS = 2;
 /** Downloads of a whole blob that may pass before a chunk of it is given up: one under way, and one from the start. */
@@ -38,6 +41,8 @@ export interface BlobReaderOptions {
   readonly signal: AbortSignal;
   /** Milliseconds without a byte from the source after which a read fails, also one that waits for its turn. */
   readonly silence?: number;
+  /** Where chunks are decoded; without them, in this thread. */
+  readonly threads?: DecodeThreads;
   /** What requests to the source cost; shared by the blobs of one source. */
   readonly cost?: SourceCost;
   /** Told of chunks when they are asked for, because somebody waits for them or ahead of that. */
@@ -247,10 +252,14 @@ export class BlobReader {
     const decoder = new ChunkDecoder(map);
     const before = this.counters.storedBytes;
     const started = performance.now();
-    let batch: FetchedChunk[] = [];
-    const flush = (): void => {
-      this.#deliver(batch);
-      batch = [];
+    const decoding = new Set<Promise<void>>();
+    let arrived: StoredChunk[] = [];
+    const flush = async (most: number): Promise<void> => {
+      const work = this.#decode(arrived, decoder);
+      arrived = [];
+      decoding.add(work);
+      void work.finally(() => decoding.delete(work));
+      while (decoding.size > most) await Promise.race(decoding);
     };
     try {
       await using _body = stream;
@@ -258,21 +267,30 @@ export class BlobReader {
         const offset = map.compressedOffset[chunk] ?? 0;
         const size = map.compressedLength[chunk] ?? 0;
         // Readers get what has arrived before we wait for more; what arrived together is stored together.
-        if (!ranges.has(offset, size)) flush();
-        const stored = await ranges.take(offset, size);
+        if (!ranges.has(offset, size)) await flush(BATCHES);
+        arrived.push({ chunk, stored: await ranges.take(offset, size) });
         this.counters.storedBytes += ranges.fresh;
         this.#heardAt = performance.now();
-        const data = await this.#verified(chunk, stored, decoder).catch((error: unknown) =>
-          this.#fail(chunk, error),
-        );
-        if (data !== undefined) batch.push({ chunk, data });
       }
-      flush();
+      await flush(0);
       this.#cost.moved(this.counters.storedBytes - before, performance.now() - started);
     } catch (error) {
-      flush();
+      await flush(0);
       this.#failAll(chunks, this.#failure(error));
     }
+  }
+
+  /** Expands, checks, stores and hands out what has arrived. Never rejects. */
+  async #decode(batch: readonly StoredChunk[], decoder: ChunkDecoder): Promise<void> {
+    const decoded = await this.#options.threads?.decode(this.blob.map, batch);
+    const ready: FetchedChunk[] = [];
+    for (const [i, { chunk, stored }] of batch.entries()) {
+      const data =
+        decoded?.[i] ??
+        (await this.#verified(chunk, stored, decoder).catch((error: unknown) => this.#fail(chunk, error)));
+      if (data !== undefined) ready.push({ chunk, data });
+    }
+    this.#deliver(ready);
   }
 
   #failAll(chunks: Run, failure: NydusError): void {

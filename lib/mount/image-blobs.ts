@@ -11,6 +11,7 @@ import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import type { BlobCache } from "../blob/cache.ts";
 import type { CachedBlob } from "../blob/cached-blob.ts";
+import type { DecodeThreads } from "../blob/decode-threads.ts";
 import { chunksInMargins } from "../blob/margin.ts";
 import { type PrefetchShape, prefetch, SCATTERED, STREAM } from "../blob/prefetcher.ts";
 import { SourceCost } from "../blob/read-ahead.ts";
@@ -44,6 +45,8 @@ export interface ImageBlobsOptions {
   readonly maps: readonly ChunkMap[];
   readonly cache: BlobCache;
   readonly fetcher: Fetcher;
+  /** Where chunks are decoded; without them, in this thread. */
+  readonly threads?: DecodeThreads;
   /** Milliseconds without a byte after which a read fails. */
   readonly silence?: number;
   /** Bounds what is fetched ahead. */
@@ -218,7 +221,7 @@ function serve(
   serving: Serving,
   touched: ReadyMap,
 ): ServedBlob {
-  const { cache, fetcher, log, silence } = options;
+  const { cache, fetcher, log, silence, threads } = options;
   const cached = cache.open(map);
   return {
     cached,
@@ -228,6 +231,7 @@ function serve(
       log,
       ...serving,
       ...(silence === undefined ? {} : { silence }),
+      ...(threads === undefined ? {} : { threads }),
     }),
     device: {
       index,

@@ -6,6 +6,7 @@
  * @module
  */
 import { mkdirSync, rmdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { close } from "../../ffi/libc.ts";
 import { ByteRate } from "../base/byte-rate.ts";
@@ -13,6 +14,7 @@ import { NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
+import { DecodeThreads } from "../blob/decode-threads.ts";
 import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
 import type { ScrubCounts } from "../blob/scrub.ts";
 import type { Trace } from "../blob/trace.ts";
@@ -60,6 +62,9 @@ interface OpenedImage extends Pick<MountedImage, "blobs" | "fetcher" | "format">
   readonly lists: ImageLists;
 }
 
+/** One core fetches and replies; the others decode. */
+const DECODERS = Math.min(4, Math.max(1, availableParallelism() - 1));
+
 export class ImageMounts implements AsyncDisposable {
   readonly #options: ImageMountsOptions;
   readonly #cache: BlobCache;
@@ -68,6 +73,8 @@ export class ImageMounts implements AsyncDisposable {
   /** One mount or unmount at a time for an id, in the order of the calls. */
   readonly #turns = new Turns<string>();
   readonly #drivers: Drivers;
+  /** Garbage of a mount or of many reads goes back to the system when all is quiet: threads serve hits meanwhile. */
+  readonly #threads = new DecodeThreads(DECODERS, () => Bun.gc(true));
   #lost: readonly LostMount[] = [];
   #nextNumber = 0;
   /** One for all mounts; the first that asks for a bound sets it. */
@@ -88,6 +95,7 @@ export class ImageMounts implements AsyncDisposable {
     return await this.#turns.run(request.id, async () => {
       const mounted = this.#mounted.get(request.id) ?? (await this.#mount(request));
       this.#mounted.set(request.id, mounted);
+      this.#threads.restSoon();
       this.#save();
       return this.#status(mounted);
     });
@@ -256,6 +264,7 @@ export class ImageMounts implements AsyncDisposable {
       ),
       cache: this.#cache,
       fetcher: source,
+      threads: this.#threads,
       silence: readTimeout(request.source),
       prefetchRate: this.#prefetchRate(request),
       log: this.#options.log.with({ mount: request.id }),
@@ -386,6 +395,7 @@ export class ImageMounts implements AsyncDisposable {
       );
     }
     await this.#drivers[Symbol.asyncDispose]();
+    await this.#threads[Symbol.asyncDispose]();
     this.#cache[Symbol.dispose]();
   }
 }
