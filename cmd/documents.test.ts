@@ -5,8 +5,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { type Command, helpText, parseCommandLine } from "./command.ts";
-import { COMMANDS } from "./commands.ts";
+import { VERBS } from "./commands.ts";
 
+const COMMANDS = await Promise.all(VERBS.map((verb) => verb.load()));
 const SHOWN = COMMANDS.filter(({ hidden }) => hidden !== true);
 const DOCUMENTS = [
   "README.md",
@@ -106,3 +107,11 @@ test("README's table has every verb", () => {
   });
   expect(missing.map(({ name }) => name)).toEqual([]);
 });
+
+test.each(VERBS)(
+  "the table of verbs says of $name what the verb says of itself",
+  async ({ load, ...said }) => {
+    const { name, summary, hidden } = await load();
+    expect(said).toEqual({ name, summary, ...(hidden === undefined ? {} : { hidden }) });
+  },
+);

@@ -6,21 +6,21 @@
 import { MEANINGS, NydusError, toNydusError } from "../lib/base/error.ts";
 import { createLogger, type Level } from "../lib/base/log.ts";
 import { nameProcess } from "../lib/base/self.ts";
-import type { Command, Context } from "./command.ts";
+import type { Context } from "./command.ts";
 import { helpText, parseCommandLine, SilentExit } from "./command.ts";
-import { COMMANDS } from "./commands.ts";
+import { VERBS, type Verb } from "./commands.ts";
 import { terminalProgress } from "./progress.ts";
 import { VERSION } from "./version.ts";
 
 function usage(): string {
-  const shown = COMMANDS.filter((command) => command.hidden !== true);
-  const width = Math.max(...shown.map((command) => command.name.length)) + 2;
+  const shown = VERBS.filter((verb) => verb.hidden !== true);
+  const width = Math.max(...shown.map((verb) => verb.name.length)) + 2;
   return [
     "nydus-tool: container images that start before they are downloaded",
     "",
     "usage: nydus-tool VERB [flags] [operands]",
     "",
-    ...shown.map((command) => `  ${command.name.padEnd(width)}${command.summary}`),
+    ...shown.map((verb) => `  ${verb.name.padEnd(width)}${verb.summary}`),
     "",
     "Each verb has --help with examples. NYDUS_LOG=debug|info|warn|error sets how much is logged (warn).",
     "",
@@ -29,10 +29,10 @@ function usage(): string {
   ].join("\n");
 }
 
-function find(argv: readonly string[]): { command: Command; rest: readonly string[] } | undefined {
+function find(argv: readonly string[]): { verb: Verb; rest: readonly string[] } | undefined {
   for (const words of [2, 1]) {
-    const command = COMMANDS.find((c) => c.name === argv.slice(0, words).join(" "));
-    if (command !== undefined) return { command, rest: argv.slice(words) };
+    const verb = VERBS.find(({ name }) => name === argv.slice(0, words).join(" "));
+    if (verb !== undefined) return { verb, rest: argv.slice(words) };
   }
   return undefined;
 }
@@ -62,16 +62,17 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const found = find(argv);
   if (found === undefined) {
-    const group = COMMANDS.filter((c) => c.name.startsWith(`${first} `)).map((c) => c.name);
+    const group = VERBS.filter((c) => c.name.startsWith(`${first} `)).map((c) => c.name);
     const hint = group.length > 0 ? `say ${group.join(" or ")}` : "see nydus-tool --help";
     throw new NydusError("usage", `Cannot run "${argv.slice(0, 2).join(" ")}": no such verb; ${hint}`);
   }
+  const command = await found.verb.load();
   if (found.rest.some((word) => word === "--help" || word === "-h")) {
-    print(helpText(found.command));
+    print(helpText(command));
     return 0;
   }
   nameProcess();
-  const args = parseCommandLine(found.command, found.rest);
+  const args = parseCommandLine(command, found.rest);
   const level = (process.env.NYDUS_LOG ?? "warn") as Level;
   const context: Context = {
     log: createLogger((line) => process.stderr.write(line), level),
@@ -80,7 +81,7 @@ async function main(argv: readonly string[]): Promise<number> {
     print,
     env: process.env,
   };
-  await found.command.run(args, context);
+  await command.run(args, context);
   return 0;
 }
 

@@ -10,9 +10,9 @@ import { join } from "node:path";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import type { CheckedBootstrap } from "./checked-bootstrap.ts";
-import { mountErofs, unmount } from "./erofs.ts";
+import { unmount } from "./erofs.ts";
+import { mountErofsAside } from "./erofs-aside.ts";
 import { type ErofsImage, erofsImage } from "./erofs-image.ts";
-import { mountErofsOnLoops } from "./erofs-loop.ts";
 import { FuseSession, type FuseSessionOptions } from "./fuse-session.ts";
 import type { ImageBlobs, ServedBlob } from "./image-blobs.ts";
 import type { MountedDriver, MountRequest } from "./mount-request.ts";
@@ -118,22 +118,22 @@ export class Drivers implements AsyncDisposable {
     const proven = await blobs.proven();
     // Until the kernel has the files open nothing may leave them; from then on their leases tell (eviction.md).
     const pins = proven.map(({ cached }) => cached.file.pin());
-    const mountOver = (direct: readonly ServedBlob[]): readonly string[] => {
-      this.#mountOver(primary, blobs, { direct: new Set(direct), driver, directory });
+    const mountOver = async (direct: readonly ServedBlob[]): Promise<readonly string[]> => {
+      await this.#mountOver(primary, blobs, { direct: new Set(direct), driver, directory });
       return direct.map(({ cached }) => cached.map.blobId);
     };
     try {
-      return mountOver(proven);
+      return await mountOver(proven);
     } catch (error) {
       if (proven.length === 0 || isCode(error, "unsupported")) throw error;
       this.#options.log.warn(toNydusError(error, "mount cache files").message, { id: request.id });
-      return mountOver([]);
+      return await mountOver([]);
     } finally {
       for (const pin of pins) pin[Symbol.dispose]();
     }
   }
 
-  #mountOver(
+  async #mountOver(
     primary: ErofsImage,
     blobs: ImageBlobs,
     {
@@ -141,7 +141,7 @@ export class Drivers implements AsyncDisposable {
       driver,
       directory,
     }: { direct: ReadonlySet<ServedBlob>; driver: KernelDriver; directory: string },
-  ): void {
+  ): Promise<void> {
     const served = blobs.blobs.filter((blob) => !direct.has(blob));
     const session = served.length > 0 ? this.#deviceSession() : undefined;
     for (const blob of served) session?.add(blob.device, blob.reader);
@@ -150,8 +150,8 @@ export class Drivers implements AsyncDisposable {
       return direct.has(blob) ? blob.cached.path : join(session?.mountpoint ?? "", blob.device.name);
     });
     try {
-      const mountWith = driver === "erofs" ? mountErofs : mountErofsOnLoops;
-      mountWith({ bootstrap: primary.path, devices, mountpoint: directory });
+      const loops = driver === "erofs-loop";
+      await mountErofsAside({ bootstrap: primary.path, devices, mountpoint: directory, loops });
     } catch (error) {
       for (const { device } of served) session?.remove(device.index);
       throw error;

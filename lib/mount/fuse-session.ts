@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { statSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { MAX_READ, NOTIFY_RESEND, OUT } from "../../ffi/fuse.ts";
 import {
@@ -26,6 +26,7 @@ import { workerUrl } from "../base/worker.ts";
 import type { BlobReader } from "../blob/reader.ts";
 import { DelayedReply } from "./fuse-channel.ts";
 import type { Device, FromWorker, MissedRead, ToWorker, WorkerSetup } from "./fuse-messages.ts";
+import { mountAt } from "./mount-table.ts";
 
 export interface FuseSessionOptions {
   /** Of the session, for whoever keeps its descriptor: letters, digits and "-". */
@@ -139,11 +140,9 @@ export class FuseSession implements AsyncDisposable {
    */
   #raiseReadAhead(): void {
     try {
-      const { dev } = statSync(this.mountpoint);
-      writeFileSync(
-        `/sys/class/bdi/${(dev >> 8) & 0xfff}:${(dev & 0xff) | ((dev >> 12) & 0xfff00)}/read_ahead_kb`,
-        `${MAX_READ >> 10}`,
-      );
+      // Not by stat(2): this process answers that call itself.
+      const device = mountAt(this.mountpoint)?.device ?? "";
+      writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, `${MAX_READ >> 10}`);
     } catch (error) {
       this.#log.debug(toNydusError(error, `raise the read-ahead of "${this.mountpoint}"`).message);
     }
