@@ -6,7 +6,6 @@
  */
 
 import { dlopen, FFIType, type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
-import { syscallApart } from "./apart.ts";
 
 const { i32, u32, i64_fast, u64, ptr: pointer } = FFIType;
 
@@ -142,19 +141,6 @@ export function mount(source: string, target: string, type: string, flags: numbe
   return checked(libc.mount(cString(source), cString(target), cString(type), flags, cString(data)));
 }
 
-/** The same in a process of its own: whoever may have to answer what the mount asks for must not wait for it. */
-export function mountApart(
-  source: string,
-  target: string,
-  type: string,
-  flags: number,
-  data: string,
-): number {
-  return syscallApart(0, SYS_MOUNT, cString(source), cString(target), cString(type), flags, cString(data));
-}
-
-const SYS_MOUNT = process.arch === "arm64" ? 40 : 165;
-
 export function umount(target: string, flags: number): number {
   return checked(libc.umount2(cString(target), flags));
 }
@@ -259,9 +245,8 @@ export function fsconfigString(fd: number, key: string, value: string): number {
   return syscall(SYS.fsconfig, fd, FSCONFIG.SET_STRING, cString(key), cString(value), 0);
 }
 
-/** In a process of its own, as `mountApart`. */
 export function fsconfigCreate(fd: number): number {
-  return syscallApart(fd, SYS.fsconfig, fd, FSCONFIG.CMD_CREATE, 0, 0, 0);
+  return syscall(SYS.fsconfig, fd, FSCONFIG.CMD_CREATE, 0, 0, 0);
 }
 
 /** int fsmount(int fd, unsigned int flags, unsigned int attributes) */

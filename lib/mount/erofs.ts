@@ -15,7 +15,7 @@ import {
   MNT,
   MOUNT_ATTR,
   MS,
-  mountApart,
+  mount,
   moveMount,
   umount,
 } from "../../ffi/libc.ts";
@@ -37,7 +37,7 @@ export function mountErofs(request: ErofsMount): void {
   const data = request.devices.map((path) => `device=${path}`).join(",");
   if (data.length <= OPTION_LIMIT) {
     // Call mount(2) itself: the mount program would put a loop device in front of the file.
-    const result = mountApart(request.bootstrap, request.mountpoint, "erofs", MS.RDONLY, data);
+    const result = mount(request.bootstrap, request.mountpoint, "erofs", MS.RDONLY, data);
     if (result < 0) throw failure(request, -result, []);
   } else mountWithContext(request);
 }

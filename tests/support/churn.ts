@@ -161,30 +161,30 @@ export class Churn {
       return code === 0;
     };
     await waitFor("containerd to dial again", dialled);
-    for (const [id, image] of this.#long) {
-      const answer = await this.#ask(id);
-      expect(answer, `container ${id} after the trouble`).toMatchObject({
-        code: 0,
-        stdout: expect.stringMatching(/./),
-      });
-      this.#right(answer, image);
-    }
+    for (const [id, image] of this.#long)
+      this.#right(await this.#soon(`container ${id}`, () => this.#ask(id)), image);
     for (const id of await node.containers()) if (!this.#long.has(id)) await node.removeContainer(id);
     const image = this.#random.pick(node.images);
-    const pulled = await node.pull(image);
-    expect(pulled.code, `pull ${image.reference} after the trouble: ${pulled.stderr}`).toBe(0);
-    const answer = await node.sumIn(image, this.#id());
-    expect(answer, `run ${image.reference} after the trouble`).toMatchObject({
-      code: 0,
-      stdout: expect.stringMatching(/./),
-    });
-    this.#right(answer, image);
+    await this.#soon(`pull ${image.reference}`, () => node.pull(image));
+    this.#right(await this.#soon(`run ${image.reference}`, () => node.sumIn(image, this.#id())), image);
     await expect
       .poll(async () => ({ containerd: await node.containerdsView(), ours: await this.#collected() }), {
         timeout: 30_000,
         interval: 300,
       })
       .toSatisfy(({ containerd, ours }) => containerd.join() === ours.join());
+  }
+
+  /** Asked until it works: repairs that are under way may take a moment. */
+  async #soon(what: string, ask: () => Promise<Output>): Promise<Output> {
+    let answer: Output | undefined;
+    const works = async (): Promise<boolean> => {
+      answer = await ask();
+      return answer.code === 0 && answer.stdout !== "";
+    };
+    await waitFor(what, works).catch(() => {});
+    if (answer?.code === 0 && answer.stdout !== "") return answer;
+    throw new Error(`Cannot go on after the trouble: ${what}: ${answer?.stderr}`);
   }
 
   /** Ours, once containerd's collector has been there: it takes what containerd itself has forgotten. */
