@@ -1,12 +1,13 @@
 /**
  * Killing a process behind a mount costs its readers time, and nothing else.
  */
-import { readdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { makeImage } from "./support/make-image.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { run } from "./support/process.ts";
+import { run, waitFor } from "./support/process.ts";
 import { dropCaches, killOne, noneServes, processesThat, sumOf, sumsDuring } from "./support/readers.ts";
 import { tarOf } from "./support/tar-builder.ts";
 import { openWorkspace, type Workspace, workspace } from "./support/workspace.ts";
@@ -67,6 +68,24 @@ describe.each(["erofs", "fuse"] as const)("driver %s", (driver) => {
     await own.umount(mountpoint);
     await expect.poll(() => readdir(own.path("run")), { timeout: 10_000 }).toEqual([]);
     expect(own.mounts()).toEqual([]);
+  });
+
+  test("processes that are killed while they mount are gone at once", async () => {
+    const own = await workspace();
+    await mkdir(own.path("mnt"));
+    for (let attempt = 0; attempt < 6; attempt++) {
+      const words = [...own.mountWords({ driver, cache: place.path("cache") }), image, own.path("mnt")];
+      const service = own.start(`mount-${attempt}`, words);
+      await waitFor("the server", async () => (await processesThat(own, "server")).length > 0, { service });
+      await Bun.sleep(15 * attempt);
+      const pids = [service.pid, ...(await processesThat(own, "server"))];
+      for (const pid of pids) process.kill(pid, "SIGKILL");
+      await service.stop();
+      await waitFor("both to be gone", () => pids.every((pid) => !existsSync(`/proc/${pid}`)), {
+        seconds: 20,
+      });
+      await own.tool(["umount", "--run-dir", own.path("run"), own.path("mnt")], { mayFail: true });
+    }
   });
 
   test("umount tidies up after a mount whose processes both died", async () => {

@@ -9,7 +9,7 @@ import type { Workspace } from "./workspace.ts";
 
 /** Every file's content and name, in one line. */
 const SUM = "find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum";
-const READERS = 3;
+const READERS = 4;
 
 export async function sumOf(directory: string): Promise<string> {
   return (await run("sh", ["-c", SUM], { cwd: directory })).stdout;
