@@ -16,6 +16,7 @@ import { benchConvert } from "./bench-convert.ts";
 import { benchKinds } from "./bench-kinds.ts";
 import { benchLinks } from "./bench-links.ts";
 import type { Place } from "./bench-place.ts";
+import { benchPrefetch, reportRatios } from "./bench-prefetch.ts";
 import { benchReading } from "./bench-reading.ts";
 import { benchSnapshotter } from "./bench-snapshotter.ts";
 import { benchStart } from "./bench-start.ts";
@@ -28,8 +29,16 @@ const PARTS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   kinds: ({ plain, registry, directory, table }) =>
     benchKinds({ source: plain, host: registry.host, directory, table }),
   links: benchLinks,
+  lists: benchLists,
   snapshotter: ({ table, rounds }) => benchSnapshotter(table, rounds),
 };
+
+async function benchLists({ directory, plain, registry, proxy, table, rounds }: Place): Promise<void> {
+  const place = { directory, plain, repository: `${registry.host}/starts`, counted: proxy, table };
+  const found: ReadonlyMap<string, number>[] = [];
+  for (let round = 0; round < rounds; round++) found.push(await benchPrefetch(place, round));
+  reportRatios(table, found);
+}
 
 function chosen(only: string | undefined): readonly string[] {
   const names = only?.split(",") ?? Object.keys(PARTS);
