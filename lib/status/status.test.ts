@@ -206,7 +206,7 @@ test("statusApp() sends what has changed, and only that, to pages that are open"
       if (data !== undefined) return Object.keys(JSON.parse(data));
     }
   };
-  expect(await next()).toEqual(["summary", "images", "cache", "sources", "events"]);
+  expect(await next()).toEqual(["summary", "broken", "images", "cache", "sources", "events"]);
   fetched = 2000;
   expect(await next()).toEqual(["images"]);
   await reader?.cancel();
@@ -218,4 +218,13 @@ test("serveStatus() on loopback does not answer to other names", async () => {
   expect((await fetch(`http://localhost:${port}/healthz`)).status).toBe(200);
   const foreign = await fetch(`${tcp.address}/healthz`, { headers: { host: `evil.example:${port}` } });
   expect(foreign.status).toBe(421);
+});
+
+test("the page names mounts whose reads fail, and where they are", async () => {
+  const broken = [{ id: "1", reference: "host/app:1", since: "2026-01-01T00:00:00Z", mountpoints: ["/<r>"] }];
+  const app = statusApp({ mounts: async () => [], broken: async () => broken });
+  const page = await (await app.request("/")).text();
+  expect(page).toContain("reads fail");
+  expect(page).toContain("/&lt;r&gt;");
+  expect(await (await app.request("/api/v1/broken")).json()).toEqual(broken);
 });

@@ -6,6 +6,7 @@
 import { html } from "hono/html";
 import { formatBytes } from "../../base/format-bytes.ts";
 import type { CacheStatus } from "../../blob/cache-status.ts";
+import type { BrokenMount } from "../../mount/broken-mounts.ts";
 import type { MountStatus } from "../../mount/mount-request.ts";
 import type { HotFile } from "../hot-files.ts";
 import type { Overview } from "../overview.ts";
@@ -18,6 +19,7 @@ export type Html = ReturnType<typeof html>;
 export function sections(overview: Overview): Readonly<Record<string, Html>> {
   return {
     summary: summary(overview),
+    broken: brokenMounts(overview.broken),
     images: images(imagesOf(overview)),
     cache: caches(overview.caches),
     sources: sources(overview.mounts),
@@ -38,6 +40,18 @@ function summary({ mounts, snapshots }: Overview): Html {
         : ""
     }
   </p>`;
+}
+
+/** Empty, as it should be, it shows nothing. */
+function brokenMounts(list: readonly BrokenMount[]): Html {
+  return html`${list.map(
+    ({ reference, since, mountpoints }) => html`<article class="card">
+      <h3>${reference}</h3>
+      <p class="bad">reads fail: every process that served it died</p>
+      ${mountpoints.map((mountpoint) => html`<p>${mountpoint}</p>`)}
+      <p class="dim">since <time datetime="${since}">${since}</time>; restart what runs there</p>
+    </article>`,
+  )}`;
 }
 
 function images(list: readonly ImageView[]): Html {
