@@ -306,6 +306,7 @@ describe("mount", () => {
     const once: readonly (readonly [what: string, fault: Fault])[] = [
       ["403", { kind: "status", status: 403 }],
       ["429 with Retry-After", { kind: "status", status: 429, retryAfter: 1 }],
+      ["500", { kind: "status", status: 500 }],
       ["503", { kind: "status", status: 503 }],
       ["a broken connection", { kind: "reset" }],
       ["a body that breaks off", { kind: "reset", after: 1000 }],
@@ -358,6 +359,9 @@ describe("mount", () => {
       ["401", { kind: "status", status: 401 }],
       ["403", { kind: "status", status: 403 }],
       ["404", { kind: "status", status: 404 }],
+      ["429", { kind: "status", status: 429 }],
+      ["500", { kind: "status", status: 500 }],
+      ["an empty body", { kind: "short", missing: 1e9 }],
       ["a wrong bit", { kind: "flip", at: 300 }],
     ];
     test.concurrent.each(always)(

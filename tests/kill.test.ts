@@ -48,28 +48,27 @@ describe.each(["erofs", "fuse"] as const)("driver %s", (driver) => {
     await place.umount(mountpoint);
   });
 
-  if (process.env.NYDUS_KNOWN_FAILING === "1")
-    test("when both die at once readers get errors, never zeros; a new mount takes the place and all is tidied up", async () => {
-      const own = await workspace();
-      const healthy = await own.mount(image, { driver, cache: place.path("cache") });
-      const expected = await sumOf(healthy);
-      await own.umount(healthy);
-      const mountpoint = await own.mount(image, { driver, cache: own.path("cold") });
-      for (const which of ["controller", "server"] as const)
-        for (const pid of await processesThat(own, which)) process.kill(pid, "SIGKILL");
-      await dropCaches();
-      const { stdout, code } = await run("sh", ["-c", "cat data/*"], { cwd: mountpoint, mayFail: true });
-      expect(code).not.toBe(0);
-      expect(stdout).toBe("");
-      const status = (await own.tool(["status", "--run-dir", own.path("run")])).stdout;
-      expect(status).toContain(`BROKEN ${image}\n  at       ${mountpoint}\n`);
-      await own.tool([...own.mountWords({ driver, cache: own.path("cold") }), "--detach", image, mountpoint]);
-      expect(await sumOf(mountpoint)).toBe(expected);
-      expect((await own.tool(["status", "--run-dir", own.path("run")])).stdout).not.toContain("BROKEN");
-      await own.umount(mountpoint);
-      await expect.poll(() => readdir(own.path("run")), { timeout: 10_000 }).toEqual([]);
-      expect(own.mounts()).toEqual([]);
-    });
+  test("when both die at once readers get errors, never zeros; a new mount takes the place and all is tidied up", async () => {
+    const own = await workspace();
+    const healthy = await own.mount(image, { driver, cache: place.path("cache") });
+    const expected = await sumOf(healthy);
+    await own.umount(healthy);
+    const mountpoint = await own.mount(image, { driver, cache: own.path("cold") });
+    for (const which of ["controller", "server"] as const)
+      for (const pid of await processesThat(own, which)) process.kill(pid, "SIGKILL");
+    await dropCaches();
+    const { stdout, code } = await run("sh", ["-c", "cat data/*"], { cwd: mountpoint, mayFail: true });
+    expect(code).not.toBe(0);
+    expect(stdout).toBe("");
+    const status = (await own.tool(["status", "--run-dir", own.path("run")])).stdout;
+    expect(status).toContain(`BROKEN ${image}\n  at       ${mountpoint}\n`);
+    await own.tool([...own.mountWords({ driver, cache: own.path("cold") }), "--detach", image, mountpoint]);
+    expect(await sumOf(mountpoint)).toBe(expected);
+    expect((await own.tool(["status", "--run-dir", own.path("run")])).stdout).not.toContain("BROKEN");
+    await own.umount(mountpoint);
+    await expect.poll(() => readdir(own.path("run")), { timeout: 10_000 }).toEqual([]);
+    expect(own.mounts()).toEqual([]);
+  });
 
   test("processes that are killed while they mount are gone at once", async () => {
     const own = await workspace();

@@ -62,17 +62,16 @@ test("an image in RAFS v5 becomes an ordinary one again, layer by layer", async 
   expect(await checkTree(place.path("tree.jsonl"), place.path("out"))).toMatch(NO_DIFFERENCES);
 });
 
-if (process.env.NYDUS_KNOWN_FAILING === "1")
-  test("convert refuses --fs-version 5 together with --oci-ref, which it cannot say", async () => {
-    const place = await workspace();
-    const source = await writeSource(place, 505);
-    const words = ["convert", "--oci-ref", "--fs-version", "5", source, `oci:${place.path("nydus")}:n`];
-    const { code, stderr } = await place.tool(words, { mayFail: true });
-    expect({ code, stderr }).toEqual({
-      code: 2,
-      stderr: expect.stringMatching(/^nydus-tool: Cannot leave the data in the original layers/),
-    });
+test("convert refuses --fs-version 5 together with --oci-ref, which it cannot say", async () => {
+  const place = await workspace();
+  const source = await writeSource(place, 505);
+  const words = ["convert", "--oci-ref", "--fs-version", "5", source, `oci:${place.path("nydus")}:n`];
+  const { code, stderr } = await place.tool(words, { mayFail: true });
+  expect({ code, stderr }).toEqual({
+    code: 2,
+    stderr: expect.stringMatching(/^nydus-tool: Cannot leave the data in the original layers/),
   });
+});
 
 test.skipIf(!hasGolden)("golden hard as RAFS v5 shows 0 differences on each driver", async () => {
   const place = await workspace();

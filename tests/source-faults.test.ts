@@ -93,6 +93,7 @@ const FAULTS: readonly (readonly [what: string, fault: Fault])[] = [
   ["a broken connection", { kind: "reset" }],
   ["a body that breaks off", { kind: "reset", after: 100_000 }],
   ["a short body", { kind: "short", missing: 100 }],
+  ["a wrong bit", { kind: "flip", at: 300 }],
   ["a redirect that expires", { kind: "redirect", uses: 1 }],
   ["no answer", { kind: "hang" }],
 ];
