@@ -57,7 +57,7 @@ describe.each(["erofs", "fuse"] as const)("driver %s", (driver) => {
     for (const which of ["controller", "server"] as const)
       for (const pid of await processesThat(own, which)) process.kill(pid, "SIGKILL");
     await dropCaches();
-    const { stdout, code } = await run("sh", ["-c", "cat data/*"], { cwd: mountpoint, mayFail: true });
+    const { stdout, code } = await run("sh", ["-c", `cat ${mountpoint}/data/*`], { mayFail: true });
     expect(code).not.toBe(0);
     expect(stdout).toBe("");
     const status = (await own.tool(["status", "--run-dir", own.path("run")])).stdout;

@@ -69,7 +69,7 @@ test("convert refuses --fs-version 5 together with --oci-ref, which it cannot sa
   const { code, stderr } = await place.tool(words, { mayFail: true });
   expect({ code, stderr }).toEqual({
     code: 2,
-    stderr: expect.stringMatching(/^nydus-tool: Cannot leave the data in the original layers/),
+    stderr: expect.stringMatching(/^nydus-tool: Cannot convert: --oci-ref is not for --fs-version 5/),
   });
 });
 

@@ -60,7 +60,7 @@ describe("the status page", () => {
     for (const url of loaded) expect(url.startsWith(address)).toBe(true);
     expect(
       await browser.run("return document.querySelectorAll('[lang], main, h1, section[aria-label]').length"),
-    ).toBe(8);
+    ).toBe(9);
   });
 
   test("moves while files are read, and names them, by keyboard alone", async () => {

@@ -60,6 +60,9 @@ export interface BlobCounters {
   uncached: number;
 }
 
+/** Those that gave bytes of an answer, by name. */
+type Places = Set<string>;
+
 /** A chunk on its way. Its data is handed over only where it did not fit the cache. */
 interface Pending extends PromiseWithResolvers<Uint8Array | undefined> {
   /** Somebody waits for it; otherwise it is only read ahead. */
@@ -204,12 +207,13 @@ export class BlobReader {
   /** @returns why the request was refused; what goes wrong later goes to those who wait */
   async #fetch(chunks: Run, how: FetchOptions): Promise<NydusError | undefined> {
     let body: ExactReader;
+    const places: Places = new Set();
     try {
-      body = await this.#request(chunks[0] ?? 0, chunks.at(-1) ?? 0, how);
+      body = await this.#request(chunks[0] ?? 0, chunks.at(-1) ?? 0, places, how);
     } catch (error) {
       return this.#failure(error);
     }
-    await this.#receive(chunks, body);
+    await this.#receive(chunks, body, places);
     return undefined;
   }
 
@@ -246,7 +250,7 @@ export class BlobReader {
   }
 
   /** Takes chunks, in the order in which they are stored, out of one answer. */
-  async #receive(chunks: Run, stream: ExactReader): Promise<void> {
+  async #receive(chunks: Run, stream: ExactReader, places: Places): Promise<void> {
     const { map } = this.blob;
     const ranges = new StoredRanges(stream, map.compressedOffset[chunks[0] ?? 0] ?? 0);
     const decoder = new ChunkDecoder(map);
@@ -255,7 +259,7 @@ export class BlobReader {
     const decoding = new Set<Promise<void>>();
     let arrived: StoredChunk[] = [];
     const flush = async (most: number): Promise<void> => {
-      const work = this.#decode(arrived, decoder);
+      const work = this.#decode(arrived, decoder, places);
       arrived = [];
       decoding.add(work);
       void work.finally(() => decoding.delete(work));
@@ -281,13 +285,15 @@ export class BlobReader {
   }
 
   /** Expands, checks, stores and hands out what has arrived. Never rejects. */
-  async #decode(batch: readonly StoredChunk[], decoder: ChunkDecoder): Promise<void> {
+  async #decode(batch: readonly StoredChunk[], decoder: ChunkDecoder, places: Places): Promise<void> {
     const decoded = await this.#options.threads?.decode(this.blob.map, batch);
     const ready: FetchedChunk[] = [];
     for (const [i, { chunk, stored }] of batch.entries()) {
       const data =
         decoded?.[i] ??
-        (await this.#verified(chunk, stored, decoder).catch((error: unknown) => this.#fail(chunk, error)));
+        (await this.#verified(chunk, stored, decoder, places).catch((error: unknown) =>
+          this.#fail(chunk, error),
+        ));
       if (data !== undefined) ready.push({ chunk, data });
     }
     this.#deliver(ready);
@@ -327,7 +333,7 @@ export class BlobReader {
   }
 
   /** The stored bytes from the first chunk's start to the last one's end. */
-  async #request(first: number, last: number, how: FetchOptions): Promise<ExactReader> {
+  async #request(first: number, last: number, places: Places, how: FetchOptions): Promise<ExactReader> {
     const { blob, fetcher, signal } = this.#options;
     const { map } = blob;
     const start = map.compressedOffset[first] ?? 0;
@@ -339,13 +345,20 @@ export class BlobReader {
       size: map.compressedSize,
     };
     const asked = performance.now();
-    const body = await fetcher.fetch(descriptor, { ...how, range: { start, end }, signal });
+    const from = (place: string): void => void places.add(place);
+    const body = await fetcher.fetch(descriptor, { ...how, range: { start, end }, from, signal });
     this.#cost.answered(performance.now() - asked);
     return new ExactReader(body);
   }
 
-  /** Damaged in transit is not damaged at the source: ask again before giving up. */
-  async #verified(chunk: number, stored: Uint8Array, decoder: ChunkDecoder): Promise<Uint8Array> {
+  /** Damaged in transit is not damaged at the source: ask again before giving up, and elsewhere if there is one. */
+  async #verified(
+    chunk: number,
+    stored: Uint8Array,
+    decoder: ChunkDecoder,
+    places: Places,
+  ): Promise<Uint8Array> {
+    const tried: Places = new Set(places);
     for (let attempt = 0; ; attempt++) {
       try {
         return this.#checked(chunk, decoder.decode(chunk, stored));
@@ -356,7 +369,7 @@ export class BlobReader {
           chunk,
         });
         if (attempt === EXTRA_ATTEMPTS) throw error;
-        await using body = await this.#request(chunk, chunk, { damaged: true });
+        await using body = await this.#request(chunk, chunk, tried, { damaged: [...tried] });
         stored = await body.take(stored.byteLength);
         decoder.forget();
       }

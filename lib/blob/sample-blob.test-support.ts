@@ -97,7 +97,7 @@ export function fetcherOf(stored: Uint8Array): CountingFetcher {
     async fetch(_descriptor, options = {}) {
       if (fetcher.wholeOnly === true && options.partsOnly === true)
         throw new NydusError("unsupported", "Cannot read a part: there are none");
-      fetcher.afterDamage.push(options.damaged === true);
+      fetcher.afterDamage.push(options.damaged !== undefined);
       const { start, end } = options.range ?? { start: 0, end: stored.byteLength };
       const request = fetcher.ranges.push({ start, end }) - 1;
       await fetcher.gate;

@@ -20,8 +20,10 @@ export interface FetchOptions {
    * reads all of it once.
    */
   readonly partsOnly?: boolean;
-  /** What came last of this blob was wrong: a source with several places asks another one. */
-  readonly damaged?: boolean;
+  /** Told of each place that gives bytes of the body, before they come; only sources with several places do so. */
+  readonly from?: (place: string) => void;
+  /** This part came wrong before, from these places: another one is asked, if there is one. */
+  readonly damaged?: readonly string[];
   readonly signal?: AbortSignal;
 }
 

@@ -45,7 +45,7 @@ export class LocalFirst implements ImageStore {
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
     const { digest } = descriptor;
     // What was wrong here is right elsewhere, or nowhere.
-    const skip = options.damaged === true || performance.now() < (this.#absent.get(digest) ?? 0);
+    const skip = options.damaged !== undefined || performance.now() < (this.#absent.get(digest) ?? 0);
     if (skip) return await this.#remote.fetch(descriptor, options);
     for (let attempt = 1; ; attempt++) {
       options.signal?.throwIfAborted();

@@ -44,8 +44,6 @@ export class Endpoints {
   readonly #health = new Map<Endpoint, Health>();
   /** Until when a place is not asked for parts of a blob: "kind digest place". */
   readonly #marks = new Map<string, number>();
-  /** The place that last gave bytes of a blob. */
-  readonly #served = new Map<string, Endpoint>();
   readonly #failures = new Map<Endpoint, Pick<SourceStatus, "failures" | "lastFailure">>();
 
   /** @param all in order of preference; the registry itself comes last */
@@ -90,17 +88,14 @@ export class Endpoints {
     });
   }
 
-  /** It gave bytes of this blob. */
-  served(endpoint: Endpoint, digest: string): void {
+  /** It gave bytes: its failures do not count any more. */
+  served(endpoint: Endpoint): void {
     this.#health.delete(endpoint);
-    this.#served.delete(digest);
-    remember(this.#served, digest, endpoint);
   }
 
-  /** The bytes of this blob that came last were wrong: ask elsewhere, if there is an elsewhere. */
-  distrust(digest: string): void {
-    const endpoint = this.#served.get(digest);
-    if (endpoint !== undefined) this.#mark(`wrong ${digest} ${endpoint.name}`);
+  /** The place gave wrong bytes of this blob: ask elsewhere, if there is an elsewhere. */
+  distrust(digest: string, place: string): void {
+    this.#mark(`wrong ${digest} ${place}`);
   }
 
   #distrusted(digest: string, endpoint: Endpoint): boolean {

@@ -166,7 +166,7 @@ class Reading {
     const { endpoint, asked } = runner.leg;
     runner.answeredAt = performance.now();
     endpoint.pace.answered(runner.answeredAt - asked);
-    this.#client.endpoints.served(endpoint, this.#read.descriptor.digest);
+    this.#client.endpoints.served(endpoint);
   }
 
   /** Asks beside what is under way; the older of two requests makes room for the new one. */
@@ -201,6 +201,7 @@ class Reading {
     if (end > this.#at) await this.#follow(runner);
     else if (runner !== this.#runners[0] && piece.byteLength > 0) await this.#drop(runner);
     if (end <= this.#at) return "again";
+    this.#read.from?.(runner.leg.endpoint.name);
     const fresh = piece.subarray(this.#at - at);
     this.#at = end;
     return fresh;

@@ -18,6 +18,7 @@ export interface BlobRead {
   readonly whole: boolean;
   /** Rather fail with `unsupported` than read a whole blob for a part of it. */
   readonly partsOnly: boolean;
+  readonly from?: (place: string) => void;
   readonly signal?: AbortSignal;
 }
 

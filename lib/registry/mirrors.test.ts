@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { type Fault, type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
+import type { FetchOptions } from "../content/content.ts";
 import { descriptorOf, sampleBytes } from "../content/contract.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
@@ -60,7 +61,10 @@ function open(options: RegistryOptions = {}): RegistryStore {
   });
 }
 
-async function read(store = open(), more: { damaged?: boolean; partsOnly?: boolean } = {}): Promise<Buffer> {
+async function read(
+  store = open(),
+  more: Pick<FetchOptions, "damaged" | "partsOnly" | "from"> = {},
+): Promise<Buffer> {
   const body = await store.fetch(BLOB, { range: RANGE, ...more });
   return Buffer.from(await readAll(body, 1e6, "a test blob"));
 }
@@ -127,10 +131,24 @@ test("what all refuse fails with the registry's own reason", async () => {
 test("a mirror that gave wrong bytes is passed over for that blob", async () => {
   first.fault = () => ({ kind: "flip", at: 100 });
   const store = open();
-  expect(Buffer.compare(await read(store), PIECE)).not.toBe(0);
-  expect(Buffer.compare(await read(store, { damaged: true }), PIECE)).toBe(0);
+  const places: string[] = [];
+  const from = (place: string): void => void places.push(place);
+  expect(Buffer.compare(await read(store, { from }), PIECE)).not.toBe(0);
+  expect(new Set(places)).toEqual(new Set([first.host]));
+  expect(Buffer.compare(await read(store, { damaged: places }), PIECE)).toBe(0);
   expect(Buffer.compare(await read(store), PIECE)).toBe(0);
   expect(reads()).toEqual([1, 2, 0]);
+});
+
+test("the place that gave the wrong bytes is blamed, not the one that answered last", async () => {
+  first.fault = () => ({ kind: "flip", at: 100 });
+  const store = open();
+  const places: string[][] = [[], []];
+  for (const own of places) await read(store, { from: (place) => void own.push(place) });
+  // Both reads had damage of the first mirror; the second one is found when another place has answered meanwhile.
+  for (const damaged of places) expect(Buffer.compare(await read(store, { damaged }), PIECE)).toBe(0);
+  expect(Buffer.compare(await read(store), PIECE)).toBe(0);
+  expect(reads()).toEqual([2, 3, 0]);
 });
 
 test("a mirror that ignores ranges is passed over while another one does not", async () => {

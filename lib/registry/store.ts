@@ -59,9 +59,14 @@ export class RegistryStore implements ImageStore {
     }
     checkRange(range, Number.MAX_SAFE_INTEGER, descriptor.digest, this.name);
     if (range.start === range.end) return streamOf(new Uint8Array());
-    if (options.damaged === true) this.#client.endpoints.distrust(descriptor.digest);
-    const { partsOnly = false } = options;
-    return fetchBlob(this.#client, { descriptor, range, whole: false, partsOnly, ...withSignal(signal) });
+    const { partsOnly = false, damaged = [], from } = options;
+    for (const place of damaged) this.#client.endpoints.distrust(descriptor.digest, place);
+    const told = from === undefined ? {} : { from };
+    return fetchBlob(this.#client, {
+      ...{ descriptor, range, whole: false, partsOnly },
+      ...told,
+      ...withSignal(signal),
+    });
   }
 
   async has(descriptor: Descriptor, options: { signal?: AbortSignal } = {}): Promise<boolean> {
