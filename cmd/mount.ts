@@ -16,9 +16,11 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
-import { PROGRAM_NAME, selfCommand } from "../lib/base/self.ts";
+import { isRoot, PROGRAM_NAME, selfCommand } from "../lib/base/self.ts";
 import type { Adopt } from "../lib/image/adopted.ts";
 import { adoptedPlace, adoptImage } from "../lib/layers/adopt.ts";
+import { CACHE_DIRECTORY_HELP, defaultCacheDirectory } from "../lib/mount/default-directories.ts";
+import { checkUserMay } from "../lib/mount/fusermount.ts";
 import { fetchBootstrap } from "../lib/mount/image-files.ts";
 import {
   DRIVERS,
@@ -26,20 +28,14 @@ import {
   type MountRequest,
   type MountStatus,
 } from "../lib/mount/mount-request.ts";
-import { mountAt } from "../lib/mount/mount-table.ts";
+import { mountAt, realPlace } from "../lib/mount/mount-table.ts";
 import { blobsLocation } from "../lib/mount/open-fetcher.ts";
-import {
-  DEFAULT_CACHE_DIRECTORY,
-  DEFAULT_RUN_ROOT,
-  findBroken,
-  findMounts,
-  keeperLog,
-  sweepRunDirectories,
-} from "../lib/mount/run-directory.ts";
+import { findBroken, findMounts, keeperLog, sweepRunDirectories } from "../lib/mount/run-directory.ts";
 import { readTrace } from "../lib/mount/traces.ts";
 import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
 import { endMount, keepUntilEnd, keptServer } from "./mount-keeper.ts";
 import { CONTAINERD_FLAGS, prefetchPolicy, SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
+import { RUN_ROOT_FLAG, runRootOf } from "./run-root.ts";
 
 export const mount: Command = {
   name: "mount",
@@ -52,7 +48,7 @@ export const mount: Command = {
       value: "NAME",
       help: "auto, erofs, erofs-loop or fuse (auto: the first that works)",
     },
-    "cache-dir": { type: "string", value: "DIR", help: `where chunks are kept (${DEFAULT_CACHE_DIRECTORY})` },
+    "cache-dir": { type: "string", value: "DIR", help: `where chunks are kept (${CACHE_DIRECTORY_HELP})` },
     "cache-size": {
       type: "string",
       value: "SIZE",
@@ -80,7 +76,7 @@ export const mount: Command = {
       help: "in the place of an ordinary image, a Nydus image that refers to it (whoever can push there can put one)",
     },
     status: { type: "string", value: "ADDRESS", help: "serve status and metrics: host:port or unix:PATH" },
-    "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+    ...RUN_ROOT_FLAG,
     ...SOURCE_FLAGS,
     ...CONTAINERD_FLAGS,
     json: { type: "boolean", help: "say what was mounted as JSON" },
@@ -92,8 +88,9 @@ export const mount: Command = {
     ["nydus-tool mount --blobs ./blobs ./image.boot /mnt", "a bootstrap and a directory of blobs"],
   ],
   async run(args, context) {
-    if (process.getuid?.() !== 0) {
-      throw new NydusError("denied", `Cannot mount "${args.operand(0)}": mounting needs root`);
+    if (!isRoot()) {
+      const writable = args.string("writable") !== undefined;
+      checkUserMay(args.operand(0), { driver: args.choice("driver", DRIVERS, "auto"), writable });
     }
     if (args.boolean("detach")) await mountDetached(args, context);
     else await mountHere(args, context);
@@ -102,11 +99,12 @@ export const mount: Command = {
 
 /** A mount that nobody serves any more is no hindrance: the new one replaces it. */
 async function directoryOperand(path: string, runRoot: string): Promise<string> {
-  if (!existsSync(path) || !statSync(path).isDirectory()) {
-    throw new NydusError("not_found", `Cannot mount on "${path}": it is not a directory`);
-  }
-  const real = realpathSync(path);
+  const real = realPlace(path);
   const there = mountAt(real);
+  // Where a dead server's FUSE is mounted nothing can be looked at; what lies below it is a directory.
+  const dead = there?.type === "fuse.nydus" && !existsSync(path);
+  if (!dead && !(existsSync(path) && statSync(path).isDirectory()))
+    throw new NydusError("not_found", `Cannot mount on "${path}": it is not a directory`);
   const served = (await findMounts(runRoot)).some(({ status }) => status.mountpoint === real);
   const ours = there?.type === "erofs" || there?.type === "fuse.nydus";
   if (served || (ours && !(await isBroken(real, runRoot)))) {
@@ -125,7 +123,7 @@ async function isBroken(mountpoint: string, runRoot: string): Promise<boolean> {
 async function requestOf(args: Arguments, cacheDirectory: string, context: Context): Promise<MountRequest> {
   const { signal } = context;
   const image = args.operand(0);
-  const mountpoint = await directoryOperand(args.operand(1), runRootOf(args));
+  const mountpoint = await directoryOperand(args.operand(1), runRootOf(args, context));
   const writable = args.string("writable");
   const [trace, record] = [args.string("trace"), args.string("record")];
   if (trace !== undefined) readTrace(resolve(trace));
@@ -185,9 +183,9 @@ function absoluteLocation(location: string): string {
  * wait.
  */
 async function mountHere(args: Arguments, context: Context): Promise<void> {
-  const cacheDirectory = resolve(args.string("cache-dir") ?? DEFAULT_CACHE_DIRECTORY);
+  const cacheDirectory = resolve(args.string("cache-dir") ?? defaultCacheDirectory(context.env));
   const request = await requestOf(args, cacheDirectory, context);
-  const runDirectory = runDirectoryOf(runRootOf(args), process.pid);
+  const runDirectory = runDirectoryOf(runRootOf(args, context), process.pid);
   const keeping = {
     runDirectory,
     cacheDirectory,
@@ -197,16 +195,12 @@ async function mountHere(args: Arguments, context: Context): Promise<void> {
   await using server = keptServer(keeping, context);
   try {
     announce(args, context, await server.mountAs(request));
-    await sweepRunDirectories(runRootOf(args));
+    await sweepRunDirectories(runRootOf(args, context));
   } catch (error) {
     await endMount(server, runDirectory);
     throw error;
   }
   await keepUntilEnd(server, keeping, context);
-}
-
-function runRootOf(args: Arguments): string {
-  return resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT);
 }
 
 /** @param pid of the process that keeps the mount first */
@@ -228,7 +222,7 @@ async function mountDetached(args: Arguments, context: Context): Promise<void> {
   const words = process.argv
     .slice(process.argv.indexOf("mount"))
     .filter((word) => word !== "--detach" && word !== "-d");
-  const runRoot = runRootOf(args);
+  const runRoot = runRootOf(args, context);
   mkdirSync(runRoot, { recursive: true, mode: 0o700 });
   const starting = join(runRoot, `starting-${process.pid}.log`);
   const log = openSync(starting, "w+", 0o600);

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { resolve } from "node:path";
 import { isCode } from "../lib/base/error.ts";
-import { clients, DEFAULT_RUN_ROOT } from "../lib/mount/run-directory.ts";
+import { clients } from "../lib/mount/run-directory.ts";
 import type { Command } from "./command.ts";
+import { RUN_ROOT_FLAG, runRootOf } from "./run-root.ts";
 
 export const scrub: Command = {
   name: "scrub",
@@ -14,13 +14,14 @@ export const scrub: Command = {
   operands: "",
   arity: [0, 0],
   flags: {
-    "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+    ...RUN_ROOT_FLAG,
     json: { type: "boolean", help: "as JSON" },
   },
   examples: [["nydus-tool scrub", "now and then, such as once a month; containers go on meanwhile"]],
-  async run(args, { print }) {
+  async run(args, context) {
+    const { print } = context;
     const total = { checkedChunks: 0, damagedChunks: 0 };
-    for (const client of clients(resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT))) {
+    for (const client of clients(runRootOf(args, context))) {
       try {
         const { checkedChunks, damagedChunks } = await client.scrub();
         total.checkedChunks += checkedChunks;

@@ -8,8 +8,8 @@ import { readFile } from "node:fs/promises";
 import { isCode, NydusError, toNydusError } from "../lib/base/error.ts";
 import type { Level } from "../lib/base/log.ts";
 import { DEFAULT_ADDRESS } from "../lib/containerd/client.ts";
+import { ROOTS_RUN_DIRECTORY } from "../lib/mount/default-directories.ts";
 import { DRIVERS } from "../lib/mount/mount-request.ts";
-import { DEFAULT_RUN_ROOT } from "../lib/mount/run-directory.ts";
 import {
   type ForeignConfig,
   isNydusSnapshotterConfig,
@@ -51,7 +51,11 @@ export const SERVE_FLAGS: Readonly<Record<string, Flag>> = {
     value: "TIME",
     help: "keep cached data of removed images so long, such as 90s, 10m, 24h (10m)",
   },
-  "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+  "run-dir": {
+    type: "string",
+    value: "DIR",
+    help: `where running mounts are found (${ROOTS_RUN_DIRECTORY})`,
+  },
   ...SOURCE_FLAGS,
   ...CREDENTIAL_FLAGS,
   supervised: {

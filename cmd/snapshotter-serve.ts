@@ -14,9 +14,10 @@ import { isSystemdService } from "../lib/base/systemd.ts";
 import { ContainerdClient, DEFAULT_ADDRESS, DEFAULT_NAMESPACE } from "../lib/containerd/client.ts";
 import { openStore } from "../lib/image/open.ts";
 import { DEFAULT_CACHE_GRACE, MountServer } from "../lib/mount/client.ts";
+import { ROOTS_RUN_DIRECTORY } from "../lib/mount/default-directories.ts";
 import { inheritedDescriptors } from "../lib/mount/inherited-descriptors.ts";
 import { DRIVERS } from "../lib/mount/mount-request.ts";
-import { DEFAULT_RUN_ROOT, removeRunDirectory } from "../lib/mount/run-directory.ts";
+import { removeRunDirectory } from "../lib/mount/run-directory.ts";
 import { layerAdopter } from "../lib/snapshot/adopt-layers.ts";
 import { keepCollecting } from "../lib/snapshot/collect-loop.ts";
 import type { FailedImage } from "../lib/snapshot/image-mounts.ts";
@@ -66,7 +67,7 @@ function logger(args: Arguments): Logger {
 async function serve(args: Arguments, { print, signal }: Context, events: EventLog): Promise<void> {
   const log = events.logger;
   const root = resolve(args.string("root") ?? DEFAULT_ROOT);
-  const runDirectory = join(resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT), runName(root));
+  const runDirectory = join(resolve(args.string("run-dir") ?? ROOTS_RUN_DIRECTORY), runName(root));
   const grace = args.duration("cache-grace", DEFAULT_CACHE_GRACE);
   await using containerd = new ContainerdClient({
     address: args.string("containerd-address") ?? DEFAULT_ADDRESS,

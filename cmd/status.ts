@@ -7,10 +7,11 @@ import { NydusError } from "../lib/base/error.ts";
 import type { CacheStatus } from "../lib/blob/cache-status.ts";
 import type { BrokenMount } from "../lib/mount/broken-mounts.ts";
 import type { MountStatus } from "../lib/mount/mount-request.ts";
-import { DEFAULT_RUN_ROOT, findBroken, findCaches, findMounts } from "../lib/mount/run-directory.ts";
+import { findBroken, findCaches, findMounts } from "../lib/mount/run-directory.ts";
 import type { SnapshotStatus } from "../lib/status/source.ts";
-import type { Arguments, Command } from "./command.ts";
+import type { Arguments, Command, Context } from "./command.ts";
 import { formatBytes } from "./progress.ts";
+import { RUN_ROOT_FLAG, runRootOf } from "./run-root.ts";
 
 export const status: Command = {
   name: "status",
@@ -19,15 +20,16 @@ export const status: Command = {
   arity: [0, 0],
   flags: {
     address: { type: "string", value: "ADDRESS", help: "a status endpoint: host:port or unix:PATH" },
-    "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+    ...RUN_ROOT_FLAG,
     json: { type: "boolean", help: "as JSON" },
   },
   examples: [
     ["nydus-tool status", "the mounts of this machine"],
     ["nydus-tool status --address unix:/run/nydus/status.sock", "those of a snapshotter's status endpoint"],
   ],
-  async run(args, { print }) {
-    const report = await collect(args);
+  async run(args, context) {
+    const { print } = context;
+    const report = await collect(args, context);
     if (args.boolean("json")) return print(JSON.stringify(report, undefined, 2));
     if (report.mounts.length + report.broken.length === 0) print("nothing is mounted");
     for (const mount of report.mounts) for (const line of described(mount)) print(line);
@@ -47,10 +49,10 @@ interface Report {
   readonly snapshots?: readonly SnapshotStatus[];
 }
 
-async function collect(args: Arguments): Promise<Report> {
+async function collect(args: Arguments, context: Context): Promise<Report> {
   const address = args.string("address");
   if (address !== undefined) return await ask(address);
-  const runRoot = args.string("run-dir") ?? DEFAULT_RUN_ROOT;
+  const runRoot = runRootOf(args, context);
   const [found, broken, caches] = await Promise.all([
     findMounts(runRoot),
     findBroken(runRoot),

@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { existsSync, realpathSync } from "node:fs";
-import { resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import { unmount } from "../lib/mount/erofs.ts";
-import { mountAt } from "../lib/mount/mount-table.ts";
-import { DEFAULT_RUN_ROOT, findMounts, sweepRunDirectories } from "../lib/mount/run-directory.ts";
+import { mountAt, realPlace } from "../lib/mount/mount-table.ts";
+import { findMounts, sweepRunDirectories } from "../lib/mount/run-directory.ts";
 import type { Command } from "./command.ts";
+import { RUN_ROOT_FLAG, runRootOf } from "./run-root.ts";
 
 const GONE_TIMEOUT_MS = 10_000;
 
@@ -20,14 +19,14 @@ export const umount: Command = {
   arity: [1, 1],
   flags: {
     force: { type: "boolean", short: "f", help: "even when it is in use: its users get errors" },
-    "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+    ...RUN_ROOT_FLAG,
   },
   examples: [["nydus-tool umount /mnt/app", "the cache stays for the next mount"]],
-  async run(args) {
+  async run(args, context) {
     const path = args.operand(0);
-    const mountpoint = existsSync(path) ? realpathSync(path) : resolve(path);
+    const mountpoint = realPlace(path);
     const detach = args.boolean("force");
-    const runRoot = resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT);
+    const runRoot = runRootOf(args, context);
     const found = (await findMounts(runRoot)).find(({ status }) => status.mountpoint === mountpoint);
     if (found !== undefined) {
       const ended = found.client.gone().catch(() => "died" as const);

@@ -10,8 +10,9 @@ import { isCode, NydusError } from "../lib/base/error.ts";
 import { entryPoint, selfPath } from "../lib/base/self.ts";
 import type { ControlClient } from "../lib/mount/control-client.ts";
 import { type Program, runsProgram } from "../lib/mount/program.ts";
-import { clients, DEFAULT_RUN_ROOT } from "../lib/mount/run-directory.ts";
+import { clients } from "../lib/mount/run-directory.ts";
 import type { Command } from "./command.ts";
+import { RUN_ROOT_FLAG, runRootOf } from "./run-root.ts";
 
 /** One start of the new version, and one of the old one if need be, with what lies between. */
 const TIMEOUT_MS = 60_000;
@@ -32,7 +33,7 @@ export const upgrade: Command = {
   arity: [0, 0],
   flags: {
     binary: { type: "string", value: "FILE", help: "the version to go on with (this one)" },
-    "run-dir": { type: "string", value: "DIR", help: `where running mounts are found (${DEFAULT_RUN_ROOT})` },
+    ...RUN_ROOT_FLAG,
     json: { type: "boolean", help: "as JSON" },
   },
   examples: [
@@ -42,13 +43,14 @@ export const upgrade: Command = {
     ],
     ["/tmp/nydus-tool-next upgrade", "the same with another file; its path must stay"],
   ],
-  async run(args, { print }) {
+  async run(args, context) {
+    const { print } = context;
     const binary = args.string("binary");
     const program: Program =
       binary === undefined ? [selfPath(), ...entryPoint()] : [realpathSync(resolve(binary))];
     const version = await versionOf(program);
     const results: Upgraded[] = [];
-    for (const client of clients(resolve(args.string("run-dir") ?? DEFAULT_RUN_ROOT))) {
+    for (const client of clients(runRootOf(args, context))) {
       const result = await upgradeOne(client, program);
       if (result !== undefined) results.push({ socket: client.socket, result });
     }

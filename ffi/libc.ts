@@ -12,6 +12,8 @@ const { i32, u32, i64_fast, u64, ptr: pointer } = FFIType;
 const libc = dlopen("libc.so.6", {
   /** int open(const char *path, int flags, mode_t mode) */
   open: { args: [pointer, i32, u32], returns: i32 },
+  /** int dup3(int oldfd, int newfd, int flags) */
+  dup3: { args: [i32, i32, i32], returns: i32 },
   /** int close(int fd) */
   close: { args: [i32], returns: i32 },
   /** ssize_t read(int fd, void *buf, size_t count) */
@@ -114,6 +116,15 @@ export function open(path: string, flags: number, mode = 0): number {
 
 export function close(fd: number): number {
   return checked(libc.close(fd));
+}
+
+/** From now on nothing is read from this descriptor, and what is written to it is lost; its number stays taken. */
+export function disconnect(fd: number): number {
+  const nothing = open("/dev/null", O.RDWR);
+  if (nothing < 0) return nothing;
+  const result = checked(libc.dup3(nothing, fd, O.CLOEXEC));
+  close(nothing);
+  return result;
 }
 
 /** Raw addresses on the hot path: pinning a typed array for each call costs more than the call. */

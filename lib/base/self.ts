@@ -25,6 +25,11 @@ export function selfPath(): string {
   return realpathSync(SELF);
 }
 
+/** Whose powers the process has; of others there is no talk here. */
+export function isRoot(): boolean {
+  return process.geteuid?.() === 0;
+}
+
 export function selfCommand(): readonly string[] {
   return [SELF, ...entryPoint()];
 }

@@ -271,7 +271,14 @@ export class MountServer implements AsyncDisposable {
   }
 
   async #keep(): Promise<void> {
-    this.#kept.update(await this.#client.sessions());
+    const sessions = await this.#client.sessions();
+    try {
+      this.#kept.update(sessions);
+    } catch (error) {
+      if (!isCode(error, "denied")) throw error;
+      // Better served by one process that may not die than not at all.
+      this.#options.log.warn(`${error.message}; should it be killed, their reads fail`);
+    }
     if (this.#watched) return;
     this.#watched = true;
     void this.#watch();

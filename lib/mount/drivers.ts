@@ -9,6 +9,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
+import { isRoot } from "../base/self.ts";
 import type { CheckedBootstrap } from "./checked-bootstrap.ts";
 import { unmount } from "./erofs.ts";
 import { mountErofsAside } from "./erofs-aside.ts";
@@ -68,8 +69,9 @@ export class Drivers implements AsyncDisposable {
 
   async mount(request: MountRequest, image: DrivableImage, directory: string): Promise<DrivenImage> {
     const asked = request.driver;
-    const reasons: string[] = [];
-    for (const driver of asked === "auto" ? KERNEL_DRIVERS : [asked]) {
+    const reasons = isRoot() ? [] : ["the kernel lets only root mount EROFS"];
+    const drivers = isRoot() ? KERNEL_DRIVERS : [];
+    for (const driver of asked === "auto" ? drivers : [asked]) {
       if (driver === "fuse") break;
       try {
         const directBlobs = await this.#mountErofs(request, image, directory, driver);
@@ -82,7 +84,7 @@ export class Drivers implements AsyncDisposable {
       }
     }
     const driverReason = asked === "fuse" ? "asked for" : reasons.join("; ");
-    return this.#mountFuse(request, image.blobs, directory, driverReason);
+    return await this.#mountFuse(request, image.blobs, directory, driverReason);
   }
 
   async umount(image: DrivenImage, blobs: ImageBlobs, directory: string, detach: boolean): Promise<void> {
@@ -158,8 +160,14 @@ export class Drivers implements AsyncDisposable {
     }
   }
 
-  #mountFuse(request: MountRequest, blobs: ImageBlobs, directory: string, driverReason: string): DrivenImage {
-    const session = FuseSession.mount(this.#imageOptions(this.#sessionName(), request, blobs, directory));
+  async #mountFuse(
+    request: MountRequest,
+    blobs: ImageBlobs,
+    directory: string,
+    driverReason: string,
+  ): Promise<DrivenImage> {
+    const options = this.#imageOptions(this.#sessionName(), request, blobs, directory);
+    const session = isRoot() ? FuseSession.mount(options) : await FuseSession.mountAsUser(options);
     return { driver: "fuse", driverReason, directBlobs: [], session };
   }
 

@@ -20,6 +20,9 @@ import {
   umount,
 } from "../../ffi/libc.ts";
 import { NydusError } from "../base/error.ts";
+import { isRoot } from "../base/self.ts";
+import { unmountAsUser } from "./fusermount.ts";
+import { mountAt } from "./mount-table.ts";
 
 /** mount(2) takes one page of options. */
 const OPTION_LIMIT = 4095;
@@ -80,6 +83,11 @@ function failure(request: ErofsMount, errno: number, said: readonly string[]): N
 
 /** @returns false when nothing was mounted there. @throws busy */
 export function unmount(mountpoint: string, options: { readonly detach?: boolean } = {}): boolean {
+  if (!isRoot()) {
+    if (mountAt(mountpoint) === undefined) return false;
+    unmountAsUser(mountpoint, options);
+    return true;
+  }
   const result = umount(mountpoint, options.detach === true ? MNT.DETACH : 0);
   if (result === -ERRNO.EINVAL || result === -ERRNO.ENOENT) return false;
   if (result === -ERRNO.EBUSY) throw new NydusError("busy", `Cannot unmount "${mountpoint}": it is in use`);

@@ -10,6 +10,7 @@ import { MAX_READ, NOTIFY_RESEND, OUT } from "../../ffi/fuse.ts";
 import {
   addressOf,
   close,
+  disconnect,
   ERRNO,
   errnoName,
   MNT,
@@ -22,10 +23,12 @@ import {
 } from "../../ffi/libc.ts";
 import { MEANINGS, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
+import { isRoot } from "../base/self.ts";
 import { workerUrl } from "../base/worker.ts";
 import type { BlobReader } from "../blob/reader.ts";
 import { DelayedReply } from "./fuse-channel.ts";
 import type { Device, FromWorker, MissedRead, ToWorker, WorkerSetup } from "./fuse-messages.ts";
+import { mountAsUser, unmountAsUser } from "./fusermount.ts";
 import { mountAt } from "./mount-table.ts";
 
 export interface FuseSessionOptions {
@@ -43,6 +46,9 @@ export interface FuseSessionOptions {
   readonly threads: number;
   readonly log: Logger;
 }
+
+/** Without users a file system is gone at once. */
+const LAST_USER_MS = 1000;
 
 interface Thread {
   readonly worker: Worker;
@@ -84,6 +90,12 @@ export class FuseSession implements AsyncDisposable {
     const session = new FuseSession(fd, options);
     if (options.bootstrap !== undefined) session.#raiseReadAhead();
     return session;
+  }
+
+  /** The same for an ordinary user, who may not set the kernel's read-ahead. */
+  static async mountAsUser(options: FuseSessionOptions): Promise<FuseSession> {
+    const { mountpoint, source } = options;
+    return new FuseSession(await mountAsUser({ mountpoint, source, maxRead: MAX_READ }), options);
   }
 
   /**
@@ -212,16 +224,42 @@ export class FuseSession implements AsyncDisposable {
   /** @throws busy when somebody uses the file system, unless `force` */
   async unmount(options: { readonly force?: boolean } = {}): Promise<void> {
     if (!this.#mounted) return;
-    const result = umount(this.mountpoint, options.force === true ? MNT.DETACH | MNT.FORCE : 0);
-    if (result === -ERRNO.EBUSY)
-      throw new NydusError("busy", `Cannot unmount "${this.mountpoint}": it is in use`);
+    const force = options.force === true;
+    this.#umount(force);
     this.#mounted = false;
+    if (force && !isRoot() && !(await this.#endsSoon())) return this.#desert();
     await this.ended;
     for (const thread of this.#threads) {
       thread.inbox.close();
       await thread.worker.terminate();
     }
     close(this.#fd);
+  }
+
+  async #endsSoon(): Promise<boolean> {
+    return await Promise.race([this.ended.then(() => true), Bun.sleep(LAST_USER_MS).then(() => false)]);
+  }
+
+  /**
+   * Ordinary users cannot end a file system that somebody uses: it ends with the processes that hold its descriptor. Until
+   * this one ends, threads may sit in read(2) of it, and must not answer from files that are closed.
+   */
+  #desert(): void {
+    this.#log.warn("unmounted in use: its users get errors when this process ends", {
+      mountpoint: this.mountpoint,
+    });
+    disconnect(this.#fd);
+  }
+
+  /** Somebody else may have unmounted it already. */
+  #umount(force: boolean): void {
+    if (!isRoot()) {
+      if (mountAt(this.mountpoint) !== undefined) unmountAsUser(this.mountpoint, { detach: force });
+      return;
+    }
+    const result = umount(this.mountpoint, force ? MNT.DETACH | MNT.FORCE : 0);
+    if (result === -ERRNO.EBUSY)
+      throw new NydusError("busy", `Cannot unmount "${this.mountpoint}": it is in use`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { close, errnoName, pidfdGetfd, pidfdOpen, setInheritable } from "../../ffi/libc.ts";
+import { close, ERRNO, errnoName, pidfdGetfd, pidfdOpen, setInheritable } from "../../ffi/libc.ts";
 import { NydusError } from "../base/error.ts";
 import type { DescriptorStore } from "../base/service-manager.ts";
 import type { KeptSessions } from "./control.ts";
@@ -25,7 +25,7 @@ export class KeptDescriptors implements Disposable {
     return this.#held;
   }
 
-  /** Takes what is new, lets go of what is not named any more. */
+  /** Takes what is new, lets go of what is not named any more. @throws denied when the system forbids to take them */
   update({ pid, sessions }: KeptSessions): void {
     for (const key of [...this.#held.keys()]) if (!Object.hasOwn(sessions, key)) this.#drop(key);
     const missing = Object.entries(sessions).filter(([key]) => !this.#held.has(key));
@@ -64,8 +64,9 @@ export class KeptDescriptors implements Disposable {
 
 function checked(result: number, pid: number): number {
   if (result >= 0) return result;
+  // The kernel asks whether we might trace it; so does Yama (kernel.yama.ptrace_scope), of ordinary users above all.
   throw new NydusError(
-    "unavailable",
+    result === -ERRNO.EPERM ? "denied" : "unavailable",
     `Cannot keep the file systems of process ${pid}: ${errnoName(-result)}`,
   );
 }

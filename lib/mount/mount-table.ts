@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 
 export interface MountEntry {
   /** The kernel's number of this mount; used again when it is gone. */
@@ -43,6 +44,14 @@ export function readMountTable(): MountEntry[] {
         },
       ];
     });
+}
+
+/** The real path of what is there, also of a mountpoint whose server is dead: that itself cannot be looked at. */
+export function realPlace(path: string): string {
+  const whole = resolve(path);
+  const parent = dirname(whole);
+  if (existsSync(whole)) return realpathSync(whole);
+  return existsSync(parent) ? join(realpathSync(parent), basename(whole)) : whole;
 }
 
 /** The topmost mount at exactly this path. */

@@ -24,9 +24,6 @@ export function lockFile(runDirectory: string): string {
   return join(runDirectory, "lock");
 }
 
-export const DEFAULT_RUN_ROOT = "/run/nydus-tool";
-export const DEFAULT_CACHE_DIRECTORY = "/var/cache/nydus-tool";
-
 export interface FoundMount {
   readonly client: ControlClient;
   readonly status: MountStatus;

@@ -8,6 +8,7 @@ import { ATTR, ATTR_OUT, DIRENT, ENTRY_OUT, OP, OUT, READ_IN, ROOT_NODE, XATTR }
 import { ERRNO } from "../../ffi/libc.ts";
 import { byteString } from "../base/byte-string.ts";
 import { MEANINGS, toNydusError } from "../base/error.ts";
+import { isRoot } from "../base/self.ts";
 import type { DirectoryEntry, InodeAttributes } from "../rafs/bootstrap.ts";
 import type { RafsImage } from "../rafs/image.ts";
 import type { DeviceSet } from "./device-set.ts";
@@ -177,7 +178,7 @@ export class TreeOperations {
   }
 
   #listxattr(channel: FuseChannel): void {
-    const keys = [...this.#image.xattrs(this.#nid(channel.node)).keys()];
+    const keys = [...this.#image.xattrs(this.#nid(channel.node)).keys()].filter(isVisible);
     this.#sendXattr(channel, Buffer.from(keys.map((key) => `${key}\0`).join(""), "latin1"));
   }
 
@@ -200,6 +201,11 @@ export class TreeOperations {
     const blocks = this.#image.blobs.reduce((sum, blob) => sum + Math.ceil(blob.uncompressedSize / 4096), 0);
     channel.answerStatfs(blocks);
   }
+}
+
+/** xattr(7): the kernel gives these to nobody else; file systems are to leave them out of lists themselves. */
+function isVisible(key: string): boolean {
+  return isRoot() || !key.startsWith("trusted.");
 }
 
 const TIMES = [
