@@ -11,7 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { chunkHasher } from "../base/digest.ts";
 import { corrupt, NydusError } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
@@ -180,6 +180,30 @@ test("BlobReader.read() gives up when nothing comes, and only then", async () =>
   await expect(first).rejects.toMatchObject({ code: "unavailable" });
   await expect(second).rejects.toThrow("nothing came for 0.05 s");
   release.resolve();
+  expect((await read(reader, 0, 100)).equals(sample.content.subarray(0, 100))).toBe(true);
+});
+
+test("BlobReader.read() waits less for a source that was given up, and as usual once it gives something", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const sample = await sampleBlob({ chunks: 3, size: 8192, compressor: "none" });
+  const fetcher = fetcherOf(sample.stored);
+  const release = Promise.withResolvers<void>();
+  fetcher.gate = release.promise;
+  using cache = new BlobCache(directory);
+  using reader = await open(sample, fetcher, cache, { silence: 60_000 });
+  const ends = async (seconds: number): Promise<string> => {
+    const outcome = read(reader, 0, 100).then(
+      () => "data",
+      (error: unknown) => (error as Error).message,
+    );
+    await vi.advanceTimersByTimeAsync(seconds * 1000);
+    return await Promise.race([outcome, Promise.resolve("waits")]);
+  };
+  expect(await ends(61)).toContain("nothing came for 60 s");
+  expect(await ends(11)).toContain("nothing came for 10 s");
+  release.resolve();
+  vi.useRealTimers();
   expect((await read(reader, 0, 100)).equals(sample.content.subarray(0, 100))).toBe(true);
 });
 

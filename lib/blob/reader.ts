@@ -26,6 +26,8 @@ const LARGEST_REQUEST = 4 << 20;
 const PIECE = 2 << 20;
 /** Batches of one answer that may wait to be decoded while more of it arrives: what bounds memory. */
 const BATCHES = 2;
+/** Milliseconds; longer than the longest pause between two attempts. */
+const SECOND_LIMIT = 10_000;
 /** A chunk that fails its digest is asked for again, alone, this often before readers get an error. */
 const EXTRA_ATTEMPTS = 2;
 /** Downloads of a whole blob that may pass before a chunk of it is given up: one under way, and one from the start. */
@@ -79,8 +81,9 @@ export class BlobReader {
   readonly #cost: SourceCost;
   /** The download of all that is missing, from a source that has no parts. */
   #whole: Promise<void> | undefined;
-  /** When the source last gave something: performance.now(). */
+  /** When the source last gave something, and when a reader last got an error instead: performance.now(). */
   #heardAt = 0;
+  #gaveUpAt = 0;
 
   constructor(options: BlobReaderOptions) {
     this.#options = options;
@@ -94,14 +97,26 @@ export class BlobReader {
   /** Fills `into` with the uncompressed bytes at `offset`. Space between chunks reads as zeros. */
   async read(offset: number, into: Uint8Array): Promise<void> {
     using _held = this.blob.hold(offset, into.byteLength);
-    const { silence } = this.#options;
-    const arriving = this.#arrive(offset, into.byteLength);
-    const arrivals = await (silence === undefined
-      ? arriving
-      : unlessSilent(arriving, { limit: silence, heardAt: () => this.#heardAt, what: this.#name }));
+    const arrivals = await this.#withinLimit(this.#arrive(offset, into.byteLength));
     this.blob.read(offset, into);
     for (const [chunk, data] of arrivals) {
       if (data !== undefined) overlay(into, offset, data, this.blob.map.uncompressedOffset[chunk] ?? 0);
+    }
+  }
+
+  /**
+   * The kernel asks several times before it gives an error to whoever reads: of its file, and of the blob below it. Once a
+   * source was given up, those that follow do not all wait as long again, until something comes.
+   */
+  async #withinLimit<T>(work: Promise<T>): Promise<T> {
+    const { silence } = this.#options;
+    if (silence === undefined) return await work;
+    const limit = this.#gaveUpAt > this.#heardAt ? Math.min(silence, SECOND_LIMIT) : silence;
+    try {
+      return await unlessSilent(work, { limit, heardAt: () => this.#heardAt, what: this.#name });
+    } catch (error) {
+      if (isCode(error, "unavailable")) this.#gaveUpAt = performance.now();
+      throw error;
     }
   }
 
