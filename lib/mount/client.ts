@@ -21,10 +21,11 @@ import type { ImageReads } from "./image-mounts.ts";
 import { KeptDescriptors } from "./kept-descriptors.ts";
 import type { Driver, MountRequest, MountStatus, PrefetchPolicy } from "./mount-request.ts";
 import { becomeWith, type Program } from "./program.ts";
-import { brokenMounts, controlSocket, isForgettable } from "./run-directory.ts";
+import { brokenMounts, controlSocket, isForgettable, isLocked, servesItself } from "./run-directory.ts";
 import { START_TIMEOUT_MS, startServer } from "./start-server.ts";
 
 const LEAVE_POLL_MS = 10;
+const LOOK_MS = 20;
 
 export interface MountServerOptions {
   /** For the socket, the device directory and the log; root's alone. */
@@ -83,6 +84,8 @@ export class MountServer implements AsyncDisposable {
   readonly #kept: KeptDescriptors;
   readonly #ended = Promise.withResolvers<void>();
   #starting: Promise<void> | undefined;
+  /** Whether we looked for what an earlier one of us left. */
+  #attached = false;
   #watched = false;
   #disposed = false;
 
@@ -105,18 +108,25 @@ export class MountServer implements AsyncDisposable {
    * @returns whether there is anything to watch
    */
   async attach(): Promise<boolean> {
-    const found = await this.#ifRunning(async () => {
-      await this.#client.control(this.#controller);
-      this.#options.secrets?.import(await this.#client.secrets());
-      await this.#depositSecrets();
-      await this.#keep();
-      return true;
-    }, false);
-    if (!found) this.#options.secrets?.import([]);
-    if (found || this.#kept.all.size === 0) return found;
-    await this.#start();
-    await this.#keep();
+    const { runDirectory, secrets, log } = this.#options;
+    await this.#whileStarting();
+    const saved = await this.#ifRunning(() => this.#client.secrets(), []);
+    secrets?.import(saved);
+    this.#attached = true;
+    if (await this.#ifRunning(() => this.#keep().then(() => true), false)) return true;
+    if (this.#kept.all.size === 0 && !servesItself(runDirectory)) return false;
+    // It may be killed while it starts, too: then the watch goes on trying.
+    await this.#start().catch((error: unknown) => log.error(toNydusError(error, "restart").message));
+    this.#beginWatch();
     return true;
+  }
+
+  /** Somebody who died since may have started one that does not answer yet. One that dies instead lets go of the lock. */
+  async #whileStarting(): Promise<void> {
+    for (let waited = 0; waited < START_TIMEOUT_MS; waited += LOOK_MS) {
+      if (!isLocked(this.#options.runDirectory) || (await this.#answers())) return;
+      await Bun.sleep(LOOK_MS);
+    }
   }
 
   async mount(request: ImageMountRequest): Promise<MountStatus> {
@@ -153,7 +163,11 @@ export class MountServer implements AsyncDisposable {
 
   /** Nothing is mounted while the process is not running. */
   async list(): Promise<readonly MountStatus[]> {
-    return await this.#ifRunning(() => this.#client.list(), []);
+    const list = await this.#ifRunning(() => this.#client.list(), []);
+    // One that was not there yet when we looked: nobody else watches it.
+    if (list.length > 0 && this.#attached && !this.#watched)
+      await this.#ifRunning(() => this.#keep(), undefined);
+    return list;
   }
 
   /** Empty while the process is not running. */
@@ -250,7 +264,8 @@ export class MountServer implements AsyncDisposable {
     const other = program === undefined ? {} : { program };
     const setup = { runDirectory, cacheDirectory, cacheSize, controller, kept, ...idle, ...other };
     const pid = await startServer(this.#client, setup);
-    await this.#depositSecrets();
+    // Perhaps not the one that we started, but one that somebody else has.
+    await this.#ifRunning(() => this.#takeControl(), undefined);
     log.info("started the mount process", { pid, adopted: kept.size });
   }
 
@@ -270,7 +285,9 @@ export class MountServer implements AsyncDisposable {
     return { pid: process.pid, ...words };
   }
 
+  /** Holds what the process serves. Whom we watch for the first time must know it: it watches us, too. */
   async #keep(): Promise<void> {
+    if (!this.#watched) await this.#takeControl();
     const sessions = await this.#client.sessions();
     try {
       this.#kept.update(sessions);
@@ -279,9 +296,23 @@ export class MountServer implements AsyncDisposable {
       // Better served by one process that may not die than not at all.
       this.#options.log.warn(`${error.message}; should it be killed, their reads fail`);
     }
+    this.#beginWatch();
+  }
+
+  async #takeControl(): Promise<void> {
+    await this.#client.control(this.#controller);
+    await this.#depositSecrets();
+  }
+
+  #beginWatch(): void {
     if (this.#watched) return;
     this.#watched = true;
     void this.#watch();
+  }
+
+  /** Never fails: whoever answers badly is not there. */
+  async #answers(): Promise<boolean> {
+    return (await this.#client.ping().catch(() => 0)) > 0;
   }
 
   /** One for as long as the process lives, through its restarts. */
@@ -293,13 +324,14 @@ export class MountServer implements AsyncDisposable {
       if (this.#disposed) return;
       if (how === "ended") break;
       // The connection may end before the process does.
-      if ((await this.#ifRunning(() => this.#client.ping(), 0)) > 0) continue;
+      if (await this.#answers()) continue;
       const wait = pause.after(performance.now() - since);
       this.#options.log.warn("the mount process died; starting it again", { waitMs: wait });
       await Bun.sleep(wait);
-      await this.#start().catch((error: unknown) =>
-        this.#options.log.error(toNydusError(error, "restart").message),
-      );
+      // What the new one could not go on with ends here, too: held but not served, its readers would wait for ever.
+      await this.#start()
+        .then(() => this.#keep())
+        .catch((error: unknown) => this.#options.log.error(toNydusError(error, "restart").message));
     }
     this.#watched = false;
     this.#kept.forget();
@@ -321,7 +353,7 @@ export class MountServer implements AsyncDisposable {
     this.#kept.update(await this.#client.sessions());
     await this.#client.leave();
     for (let waited = 0; waited < START_TIMEOUT_MS; waited += LEAVE_POLL_MS) {
-      if ((await this.#ifRunning(() => this.#client.ping(), 0)) === 0) break;
+      if (!(await this.#answers())) break;
       await Bun.sleep(LEAVE_POLL_MS);
     }
     try {

@@ -93,6 +93,7 @@ export class ControlClient {
    */
   async gone(upgrade?: (program: Program) => void): Promise<"ended" | "died"> {
     const response = await this.#fetch("GET", "/alive");
+    if (!response.ok) throw errorOfControl(await this.#read(response), response.status);
     let text = "";
     let last = "";
     try {
@@ -131,10 +132,19 @@ export class ControlClient {
 
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
     const response = await this.#fetch(method, path, body);
-    const text = await response.text();
-    const value: unknown = text === "" ? undefined : JSON.parse(text);
+    const value = await this.#read(response);
     if (!response.ok) throw errorOfControl(value, response.status);
     return value;
+  }
+
+  /** A process that is killed in the middle of its answer is as good as one that gave none. */
+  async #read(response: Response): Promise<unknown> {
+    try {
+      const text = await response.text();
+      return text === "" ? undefined : JSON.parse(text);
+    } catch (cause) {
+      throw this.#unavailable("it did not end its answer", cause);
+    }
   }
 
   async #fetch(method: string, path: string, body?: unknown): Promise<Response> {
@@ -146,11 +156,13 @@ export class ControlClient {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch (cause) {
-      throw new NydusError(
-        "unavailable",
-        `Cannot reach the mount process at "${this.socket}": nobody answers`,
-        { cause },
-      );
+      throw this.#unavailable("nobody answers", cause);
     }
+  }
+
+  #unavailable(why: string, cause: unknown): NydusError {
+    return new NydusError("unavailable", `Cannot reach the mount process at "${this.socket}": ${why}`, {
+      cause,
+    });
   }
 }

@@ -41,17 +41,18 @@ async function withServer(
   const directory = mkdtempSync(join(tmpdir(), "nydus-control-"));
   const state = recorder();
   const socket = join(directory, "control.sock");
+  const ending = new AbortController();
   try {
     await using _server = serveControl(
       socket,
       controlApp(state.mounts, {
         stop: () => {},
         leave: () => {},
-        controllers: { pid: undefined, register: () => {}, release: () => {} },
-        ending: new AbortController().signal,
+        controllers: { pid: process.pid, register: () => {}, release: () => {} },
+        ending: ending.signal,
       }),
     );
-    await work(new ControlClient(socket), state, socket);
+    await work(new ControlClient(socket), state, socket).finally(() => ending.abort());
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
@@ -74,6 +75,17 @@ test("ControlClient.umount() keeps the meaning of errors across the socket", asy
       message: 'Cannot unmount "busy": it is in use',
     });
     await expect(client.umount("none")).rejects.toMatchObject({ code: "not_found" });
+  });
+});
+
+test("ControlClient.gone() hears of an upgrade that was asked for before anybody listened, once", async () => {
+  await withServer(async (client) => {
+    await client.upgrade(["/next"]);
+    const heard: unknown[] = [];
+    void client.gone((program) => heard.push(program)).catch(() => {});
+    await expect.poll(() => heard).toEqual([["/next"]]);
+    await client.upgrade(["/later"]);
+    await expect.poll(() => heard).toEqual([["/next"], ["/later"]]);
   });
 });
 

@@ -94,7 +94,7 @@ export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
   app.get("/sessions", (context) =>
     context.json({ pid: process.pid, sessions: Object.fromEntries(mounts.sessions) } satisfies KeptSessions),
   );
-  const announcements = new EventTarget();
+  const announcements = new Announcements();
   app.get("/alive", (context) => context.body(aliveBody(ending, announcements)));
   app.post("/upgrade", async (context) => {
     const program = parseProgram(await context.req.json());
@@ -103,9 +103,7 @@ export function controlApp(mounts: ImageMounts, options: ControlOptions): Hono {
         "busy",
         "Cannot upgrade: no process controls these mounts; start the snapshotter first",
       );
-    announcements.dispatchEvent(
-      new CustomEvent(ANNOUNCED, { detail: `${UPGRADE}${JSON.stringify(program)}\n` }),
-    );
+    announcements.say(`${UPGRADE}${JSON.stringify(program)}`);
     return context.body(null, 204);
   });
   app.post("/leave", (context) => {
@@ -140,14 +138,35 @@ export interface KeptSessions {
 
 export const LAST_WORD = "end";
 export const UPGRADE = "upgrade ";
-const ANNOUNCED = "line";
+
+/** Lines for whoever watches this process: one that was just started does not yet, and gets the last line when it does. */
+class Announcements {
+  readonly #listeners = new Set<(line: string) => void>();
+  #unheard: string | undefined;
+
+  say(line: string): void {
+    this.#unheard = this.#listeners.size === 0 ? line : undefined;
+    for (const listener of this.#listeners) listener(line);
+  }
+
+  listen(listener: (line: string) => void): void {
+    this.#listeners.add(listener);
+    const line = this.#unheard;
+    this.#unheard = undefined;
+    if (line !== undefined) listener(line);
+  }
+
+  leave(listener: (line: string) => void): void {
+    this.#listeners.delete(listener);
+  }
+}
 
 /** The HTTP server cuts a body that is silent for ten seconds. */
 const HEARTBEAT_MS = 3000;
 
-function aliveBody(ending: AbortSignal, announcements: EventTarget): ReadableStream<Uint8Array> {
+function aliveBody(ending: AbortSignal, announcements: Announcements): ReadableStream<Uint8Array> {
   let beat: ReturnType<typeof setInterval> | undefined;
-  let announce: (event: Event) => void = () => {};
+  let announce: (line: string) => void = () => {};
   return new ReadableStream({
     start(controller) {
       const end = (): void => {
@@ -158,12 +177,12 @@ function aliveBody(ending: AbortSignal, announcements: EventTarget): ReadableStr
       controller.enqueue(Buffer.from("alive\n"));
       if (ending.aborted) return end();
       ending.addEventListener("abort", end, { once: true });
-      announce = (event) => controller.enqueue(Buffer.from(`\n${(event as CustomEvent<string>).detail}`));
-      announcements.addEventListener(ANNOUNCED, announce);
+      announce = (line) => controller.enqueue(Buffer.from(`\n${line}\n`));
+      announcements.listen(announce);
       beat = setInterval(() => controller.enqueue(Buffer.from(".")), HEARTBEAT_MS);
     },
     cancel() {
-      announcements.removeEventListener(ANNOUNCED, announce);
+      announcements.leave(announce);
       clearInterval(beat);
     },
   });

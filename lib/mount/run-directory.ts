@@ -96,7 +96,8 @@ async function isServed(runDirectory: string): Promise<boolean> {
   return false;
 }
 
-function isLocked(runDirectory: string): boolean {
+/** Whether a process serves, or is about to. */
+export function isLocked(runDirectory: string): boolean {
   const path = lockFile(runDirectory);
   if (!existsSync(path)) return false;
   const fd = openSync(path, "r+");
@@ -130,6 +131,11 @@ export async function sweepRunDirectories(runRoot: string): Promise<void> {
 export function isForgettable(runDirectory: string): boolean {
   const { mounts, lost } = loadState(runDirectory);
   return mounts.length === 0 && stillBroken(lost).length === 0;
+}
+
+/** Whether it has mounts of cache files alone: they outlive every process, and still want one that looks after them. */
+export function servesItself(runDirectory: string): boolean {
+  return loadState(runDirectory).mounts.some(({ session }) => session === "");
 }
 
 /** What is still mounted in it is nobody's, and would be in the way. */

@@ -29,7 +29,7 @@ export interface ServerSetup {
   readonly kept: ReadonlyMap<string, number>;
 }
 
-/** @returns the process id. @throws unavailable when the process does not become ready */
+/** @returns the id of the process that answers: another one, if that was there first. @throws unavailable when the process does not become ready */
 export async function startServer(client: ControlClient, setup: ServerSetup): Promise<number> {
   const { runDirectory } = setup;
   mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
@@ -45,8 +45,9 @@ export async function startServer(client: ControlClient, setup: ServerSetup): Pr
       cwd: "/",
     });
     child.unref();
-    if (await becomesReady(client, child)) return child.pid;
-    child.kill("SIGKILL");
+    const pid = await readyOf(client, child);
+    if (pid !== child.pid) child.kill("SIGKILL");
+    if (pid !== undefined) return pid;
   } finally {
     closeSync(output);
   }
@@ -66,13 +67,14 @@ function serverWords(setup: ServerSetup): string[] {
   ];
 }
 
-async function becomesReady(client: ControlClient, child: Bun.Subprocess): Promise<boolean> {
+async function readyOf(client: ControlClient, child: Bun.Subprocess): Promise<number | undefined> {
   for (let waited = 0; waited < START_TIMEOUT_MS; waited += POLL_MS) {
-    if ((await pidOf(client)) !== undefined) return true;
-    if (child.exitCode !== null || child.signalCode !== null) return false;
+    const pid = await pidOf(client);
+    if (pid !== undefined) return pid;
+    if (child.exitCode !== null || child.signalCode !== null) return undefined;
     await Bun.sleep(POLL_MS);
   }
-  return false;
+  return undefined;
 }
 
 /** Of the process that answers, if any does. */
