@@ -36,6 +36,17 @@ describe.each(["erofs", "fuse"] as const)("driver %s", (driver) => {
     await noneServes(place);
   });
 
+  test("a server that is killed while it starts is started again, also by a controller that has just started", async () => {
+    const mountpoint = await place.mount(image, { driver, cache: place.path("cache") });
+    const expected = await sumOf(mountpoint);
+    const sums = await sumsDuring(place, mountpoint, async () => {
+      for (const which of ["controller", "server", "server", "server"] as const) await killOne(place, which);
+    });
+    expect(sums).toEqual([expected]);
+    await place.umount(mountpoint);
+    await noneServes(place);
+  });
+
   test("an empty cache is filled across kills without a wrong byte", async () => {
     const warm = await place.mount(image, { driver, cache: place.path("cache") });
     const expected = await sumOf(warm);

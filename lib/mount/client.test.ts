@@ -105,6 +105,19 @@ test("MountServer.attach() does not wait for a process that dies instead", async
   expect(await attached).toBe(false);
 });
 
+test("MountServer.attach() starts a process for mounts of cache files, which need no descriptor", async () => {
+  const own = place();
+  const [bootstrap, mountpoint] = [join(own.runDirectory, "none.boot"), join(own.runDirectory, "mnt")];
+  const request = { id: "a", bootstrap, mountpoint, source: { location: "blobs:/none" }, driver: "auto" };
+  const mount = { request, driver: "erofs", driverReason: "", imageDirectory: mountpoint, devices: [0] };
+  const state = { nextNumber: 1, mounts: [{ ...mount, directBlobs: ["b"], session: "" }] };
+  writeFileSync(join(own.runDirectory, "state.json"), JSON.stringify(state));
+  const server = mountServer(own);
+  expect(await server.attach()).toBe(true);
+  expect(own.log.join("\n")).toContain("started the mount process");
+  await server.stop();
+}, 60_000);
+
 test("MountServer.list() takes control of a process that was not there before", async () => {
   const own = place();
   const server = mountServer(own);

@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { mkdtemp, readdir } from "node:fs/promises";
 import { type Containerd, startContainerd } from "./containerd.ts";
+import { holdersOf } from "./holders.ts";
 import { shellFiles, tarOfMachine } from "./machine-files.ts";
 import { writeLayout } from "./oci-layout.ts";
 import { type Output, run, type Service, startService, waitFor } from "./process.ts";
@@ -181,10 +182,15 @@ export class ChurnNode {
       (await readdir(this.place.path(...names)).catch(() => [])).map((name) => [...names, name].join("/"));
     const kinds = ["blobs", "checked", "chunk-info", "erofs", "traces", "bootstraps"];
     const cached = await Promise.all(kinds.map((kind) => below("snapshots", "cache", kind)));
+    const held = (cached[0] ?? []).map(async (blob) => {
+      const holders = await holdersOf(this.place.path(blob, "data"), this.place.directory);
+      return holders.map((holder) => `${blob}: ${holder}`);
+    });
     return [
       ...(await below("snapshots", "snapshots")),
       ...(await below("snapshots", "trash")),
       ...cached.flat(),
+      ...(await Promise.all(held)).flat(),
       ...this.place.mounts().filter((point) => !point.startsWith(this.place.path("c/"))),
     ];
   }
