@@ -21,16 +21,22 @@ async function until(condition: () => boolean): Promise<void> {
   expect(condition()).toBe(true);
 }
 
+function environmentOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/environ`, "utf8");
+}
+
 test("ControllerWatch starts a killed process again, with its own program, environment and directory", async () => {
   const { watch, started } = watching();
   const child = Bun.spawn(["sleep", "100"], { env: { PATH: "/bin:/usr/bin", KEPT: "yes" }, cwd: "/usr" });
+  // A controller runs when it registers. This one may still be in execve(2): the kernel then shows no environment.
+  await until(() => environmentOf(child.pid).includes("KEPT=yes\0"));
   watch.register({ pid: child.pid, words: ["101"] });
   child.kill("SIGKILL");
   await until(() => started().length === 1);
   const [pid = 0] = started();
   onTestFinished(() => void process.kill(pid, "SIGKILL"));
   await until(() => readFileSync(`/proc/${pid}/cmdline`, "utf8").endsWith("101\0"));
-  expect(readFileSync(`/proc/${pid}/environ`, "utf8")).toContain("KEPT=yes\0");
+  await until(() => environmentOf(pid).includes("KEPT=yes\0"));
   expect(readlinkSync(`/proc/${pid}/exe`)).toBe(realpathSync(Bun.which("sleep") ?? ""));
   expect(readlinkSync(`/proc/${pid}/cwd`)).toBe("/usr");
   watch.release(pid);
