@@ -6,6 +6,7 @@
 import { NydusError } from "../lib/base/error.ts";
 import { unmount } from "../lib/mount/erofs.ts";
 import { mountAt, realPlace } from "../lib/mount/mount-table.ts";
+import { patientUmount } from "../lib/mount/patient-umount.ts";
 import { findMounts, sweepRunDirectories } from "../lib/mount/run-directory.ts";
 import type { Command } from "./command.ts";
 import { RUN_ROOT_FLAG, runRootOf } from "./run-root.ts";
@@ -30,7 +31,10 @@ export const umount: Command = {
     const found = (await findMounts(runRoot)).find(({ status }) => status.mountpoint === mountpoint);
     if (found !== undefined) {
       const ended = found.client.gone().catch(() => "died" as const);
-      await found.client.umount(found.status.id, { detach });
+      await patientUmount({
+        umount: async () => void (await found.client.umount(found.status.id, { detach })),
+        isMounted: () => mountAt(mountpoint) !== undefined,
+      });
       // The serving process ends with its last mount; wait, so that what it held is free.
       const left = await found.client.list().catch(() => []);
       if (left.length === 0) await Promise.race([ended, Bun.sleep(GONE_TIMEOUT_MS)]);
