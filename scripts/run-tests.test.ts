@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { add, countReport, type Report } from "./run-tests.ts";
+import { add, countReport, countTwice, failedFiles, type Report } from "./run-tests.ts";
 
 function reportOf(...tests: readonly (readonly [name: string, status: string])[]): Report {
   const assertionResults = tests.map(([fullName, status]) => ({ fullName, status }));
@@ -37,4 +37,22 @@ test("countReport() counts a file that cannot be loaded as one failure", () => {
 test("add() sums counts and keeps remarks in order", () => {
   const sum = add({ passed: 1, failed: 2, remarks: ["a"] }, { passed: 3, failed: 4, remarks: ["b"] });
   expect(sum).toEqual({ passed: 4, failed: 6, remarks: ["a", "b"] });
+});
+
+test("countTwice() takes the second word on a file, and names what passed only then", () => {
+  const [other] = reportOf(["four", "passed"]).testResults.map((file) => ({ ...file, name: "b.test.ts" }));
+  const bad = reportOf(["one", "failed"], ["two", "failed"], ["three", "passed"]);
+  const first = { testResults: [...bad.testResults, ...(other === undefined ? [] : [other])] };
+  expect(failedFiles(first, true)).toEqual(["a.test.ts"]);
+  const second = reportOf(["one", "passed"], ["two", "failed"], ["three", "passed"]);
+  expect(countTwice(first, second, true)).toEqual({
+    passed: 3,
+    failed: 1,
+    remarks: ["FAILED  a.test.ts: two", "UNSTEADY a.test.ts: one"],
+  });
+});
+
+test("countTwice() keeps a failure of a file that the second report lacks", () => {
+  const first = reportOf(["one", "failed"]);
+  expect(countTwice(first, { testResults: [] }, true)).toEqual(countReport(first, true));
 });
