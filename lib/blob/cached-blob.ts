@@ -11,7 +11,7 @@ import { alignUp } from "../base/math.ts";
 import { type ChunkMap, chunkDigest, isPieced } from "../rafs/chunk-map.ts";
 import type { CacheFile } from "./cache-file.ts";
 import type { CacheView } from "./cache-view.ts";
-import { BLOCK, countReady, isReady, readyMap, setGapsReady, setReady } from "./ready-map.ts";
+import { BLOCK, clearReady, countReady, isReady, readyMap, setGapsReady, setReady } from "./ready-map.ts";
 
 /** IOV_MAX of Linux. */
 const MAX_VECTORS = 1024;
@@ -43,6 +43,7 @@ export class CachedBlob implements Disposable {
   readonly #options: CachedBlobOptions;
   /** Blocks between chunks: they are ready always. */
   readonly #gaps: number;
+  #closed = false;
 
   constructor(options: CachedBlobOptions) {
     const { map, file } = options;
@@ -117,6 +118,7 @@ export class CachedBlob implements Disposable {
 
   /** Reads a chunk back. One that is damaged does not count any more; what is in its place stays. */
   check(chunk: number, hasher: ChunkHasher, scope: "all" | "unchecked"): "whole" | "damaged" | "skipped" {
+    this.#checkOpen();
     const { offset, length } = this.#place(chunk);
     const state = this.file.stateOf(offset);
     if (state === "absent" || isPieced(this.map, chunk) || (scope === "unchecked" && state === "checked"))
@@ -154,6 +156,7 @@ export class CachedBlob implements Disposable {
    * @returns whether the chunk is ready
    */
   recheck(chunk: number, hasher: ChunkHasher): boolean {
+    this.#checkOpen();
     if (!this.isSuspect(chunk)) return false;
     const { offset } = this.#place(chunk);
     // What was put together of pieces has no digest of its own: it is fetched again.
@@ -167,6 +170,7 @@ export class CachedBlob implements Disposable {
 
   /** What the file has of the range. Precondition: all of it is ready, and held. */
   read(offset: number, into: Uint8Array): void {
+    this.#checkOpen();
     this.file.buffered();
     for (let done = 0; done < into.byteLength; ) {
       const count = readSync(this.fd, into, done, into.byteLength - done, offset + done);
@@ -181,6 +185,7 @@ export class CachedBlob implements Disposable {
    * Precondition: the data passed its digest. @throws no_space and others; the chunks are then simply not cached
    */
   store(chunks: readonly FetchedChunk[]): void {
+    this.#checkOpen();
     try {
       this.#store(chunks);
       this.#options.stored(undefined);
@@ -212,8 +217,19 @@ export class CachedBlob implements Disposable {
     for (const { chunk, data } of news) this.file.touch(this.#place(chunk).offset, data.byteLength);
   }
 
+  /** What a source still sends, and reads that wait for it, come late: the descriptor may be another file's by then. */
+  #checkOpen(): void {
+    if (this.#closed)
+      throw new NydusError("unavailable", `Cannot use "${this.path}": the image is not mounted any more`);
+  }
+
+  /** Serving threads may know the view for longer, and somebody may still read there: for them all of it is dropped. */
   [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.file.users.delete(this);
+    clearReady(this.view.ready, 0, this.map.uncompressedSize);
+    Atomics.add(this.view.drops, 0, 1);
     this.#options.release();
   }
 }

@@ -330,14 +330,15 @@ export class BlobReader {
 
   /** Into the cache, and to those who wait. Where the cache fails, readers get the data all the same. */
   #deliver(batch: readonly FetchedChunk[]): void {
-    const { blob, log } = this.#options;
+    const { blob, log, signal } = this.#options;
     if (batch.length === 0) return;
     let cached = true;
     try {
       blob.store(batch);
     } catch (error) {
       cached = false;
-      if (this.counters.uncached === 0) log.warn(toNydusError(error, "cache a chunk").message);
+      if (this.counters.uncached === 0 && !signal.aborted)
+        log.warn(toNydusError(error, "cache a chunk").message);
       this.counters.uncached += batch.length;
     }
     for (const { chunk, data } of batch) {

@@ -233,6 +233,8 @@ export class FuseSession implements AsyncDisposable {
       thread.inbox.close();
       await thread.worker.terminate();
     }
+    // Who waited has got an error from the kernel. Late replies would go to whatever has this number next.
+    this.#waiting.clear();
     close(this.#fd);
   }
 
