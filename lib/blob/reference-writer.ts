@@ -8,10 +8,8 @@ import { type ChunkHasher, digestHex } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
 import { viewOf } from "../base/struct.ts";
-import type { Checkpoint } from "../content/checkpoints.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { type BlobInfo, MAX_CHUNKS } from "../rafs/blob-table.ts";
-import type { GzipWindow } from "../rafs/chunk-map.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import type { BlobRef, ChunkRef } from "../tree/tree.ts";
 import { BlobSections } from "./blob-sections.ts";
@@ -19,6 +17,7 @@ import { type BlobFile, type ChunkOrigin, NOT_RECORDED } from "./blob-writer.ts"
 import { ChunkDict } from "./chunk-dict.ts";
 import { ENTRY_SIZE_V2, INFO_FLAGS, writeChunkInfoV2 } from "./chunk-info-v2.ts";
 import { DigestSlabs } from "./digest-slabs.ts";
+import { type GzipIndex, inputOf, type PlacedWindow, placeInWindows } from "./gzip-windows.ts";
 import { HashedFile } from "./hashed-file.ts";
 import { encodeWindows } from "./stored-unit.ts";
 
@@ -33,13 +32,6 @@ const FEATURES =
   BLOB_FEATURES.tarHeaders |
   BLOB_FEATURES.toc |
   BLOB_FEATURES.capTarToc;
-
-/** What `IndexedGunzip` learns of a gzip file. */
-export interface GzipIndex {
-  readonly checkpoints: readonly Checkpoint[];
-  inputFor(outOffset: number): number;
-  inputBefore(outOffset: number): number;
-}
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -154,45 +146,23 @@ export class ReferenceWriter implements Disposable {
     };
   }
 
-  /** Chunks go to the last checkpoint before them; one that no chunk needs makes no window. */
+  /** Also says of chunks what input they take. */
   #placeInWindows(index: GzipIndex): PlacedWindow[] {
-    const { checkpoints } = index;
-    const groups: Group[] = [];
-    let next = 0;
-    for (const [i, place] of this.#places.entries()) {
-      let checkpoint: Checkpoint | undefined;
-      for (
-        let ahead = checkpoints[next];
-        ahead !== undefined && ahead.outOffset <= place;
-        ahead = checkpoints[next]
-      ) {
-        checkpoint = ahead;
-        next++;
+    const parts = this.#chunks.map((chunk, i) => ({
+      start: this.#places[i] ?? 0,
+      length: chunk.uncompressedSize,
+    }));
+    const placed = placeInWindows(parts, index);
+    for (const { window, first, end } of placed)
+      for (let i = first; i < end; i++) {
+        const chunk = this.#chunks[i];
+        const part = parts[i];
+        if (chunk === undefined || part === undefined) continue;
+        const input = inputOf(part, window, index);
+        chunk.compressedOffset = input.offset;
+        chunk.compressedSize = input.size;
       }
-      const group = groups.at(-1);
-      if (checkpoint !== undefined) groups.push({ checkpoint, first: i, end: i + 1 });
-      else if (group !== undefined) group.end = i + 1;
-    }
-    return groups.map((group) => ({ ...group, window: this.#window(group, index) }));
-  }
-
-  /** Also says of its chunks what input they take. */
-  #window({ checkpoint, first, end }: Group, index: GzipIndex): GzipWindow {
-    const { inOffset, outOffset, bits, previousByte, window: dictionary } = checkpoint;
-    let inEnd = inOffset + 1;
-    let outEnd = outOffset;
-    for (let i = first; i < end; i++) {
-      const chunk = this.#chunks[i];
-      const place = this.#places[i] ?? 0;
-      if (chunk === undefined) continue;
-      const stop = place + chunk.uncompressedSize;
-      chunk.compressedOffset = Math.max(inOffset, index.inputBefore(place));
-      chunk.compressedSize = Math.max(1, index.inputFor(stop) - chunk.compressedOffset);
-      inEnd = Math.max(inEnd, chunk.compressedOffset + chunk.compressedSize);
-      outEnd = Math.max(outEnd, stop);
-    }
-    const sizes = { storedSize: inEnd - inOffset, size: outEnd - outOffset };
-    return { kind: "window", inOffset, outOffset, bits, previousByte, dictionary, ...sizes };
+    return placed;
   }
 
   #entries(windows: readonly PlacedWindow[]): Uint8Array {
@@ -219,15 +189,4 @@ export class ReferenceWriter implements Disposable {
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
   }
-}
-
-/** The chunks [first, end) that are reached from one checkpoint. */
-interface Group {
-  readonly checkpoint: Checkpoint;
-  readonly first: number;
-  end: number;
-}
-
-interface PlacedWindow extends Group {
-  readonly window: GzipWindow;
 }
