@@ -1,9 +1,9 @@
 /**
  * Images of every kind that the reference tools write, mounted by the built program on both drivers.
  */
-import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { cp, readFile, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { bootstrapOf, layersOf } from "../lib/rafs/oci-layout.test-support.ts";
+import { bootstrapOf } from "../lib/rafs/oci-layout.test-support.ts";
 import { checkTree, writeExpected } from "./support/check-tree.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { checkGoldenTree, golden, hasGolden } from "./support/golden.ts";
@@ -83,50 +83,6 @@ test.skipIf(!hasGolden).each(["v6-zstd", "v6-batch"])(
     }
   },
 );
-
-/** The tar that the golden tarfs bootstrap describes, in a directory under its digest. */
-async function firstLayer(place: Workspace): Promise<{ blobs: string; image: string }> {
-  const [layer = new Uint8Array()] = layersOf(golden("plain", "oci"));
-  const { blobs } = JSON.parse(await readFile(golden("direct", "v6-tarfs", "result.json"), "utf8"));
-  await mkdir(place.path("tars"));
-  await writeFile(place.path("tars", blobs[0]), layer);
-  await writeLayout(place.path("first"), [layer], { compression: ["none"] });
-  await place.tool(["convert", `oci:${place.path("first")}:t`, `oci:${place.path("nydus")}:n`]);
-  return { blobs: place.path("tars"), image: `oci:${place.path("nydus")}:n` };
-}
-
-describe.skipIf(!hasGolden)("golden v6-tarfs", () => {
-  test("golden v6-tarfs shows the files of a plain tar on each driver, and unpacks", async () => {
-    const place = await workspace();
-    const { blobs, image } = await firstLayer(place);
-    const bootstrap = golden("direct", "v6-tarfs", "bootstrap");
-    const flags = ["--blobs", blobs];
-    await place.tool(["check", "--data", ...flags, bootstrap]);
-    await place.tool(["unpack", ...flags, bootstrap, place.path("out")]);
-    await place.tool(["diff", image, `dir:${place.path("out")}`]);
-    await place.tool(["diff", ...flags, bootstrap, image]);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(bootstrap, { driver, cache: place.path(driver), flags });
-      await place.tool(["diff", image, `dir:${mountpoint}`]);
-      await place.umount(mountpoint);
-    }
-  });
-
-  test("golden v6-tarfs is refused with a tar that is not the one it was made of", async () => {
-    const place = await workspace();
-    const { blobs } = await firstLayer(place);
-    const [name = ""] = await readdir(blobs);
-    const tar = await readFile(place.path("tars", name));
-    tar[5_000_000] = (tar[5_000_000] ?? 0) ^ 1;
-    await writeFile(place.path("tars", name), tar);
-    const words = ["--detach", "--blobs", blobs, golden("direct", "v6-tarfs", "bootstrap")];
-    await mkdir(place.path("mnt"));
-    const { stderr } = await place.tool([...place.mountWords(), ...words, place.path("mnt")], {
-      mayFail: true,
-    });
-    expect(stderr).toMatch(/^nydus-tool: Cannot use tar "7c5cbe07.*": its content has digest /m);
-  });
-});
 
 interface Report {
   readonly sourceSize: number;

@@ -6,6 +6,8 @@
  */
 import { sameBytes } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
+import type { Fetcher } from "../content/content.ts";
+import { LocalFirst } from "../content/local-first.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { dataSize, UNIT_FEATURES } from "../rafs/blob-table-reader.ts";
 import { type ChunkMap, chunkDigest, isVerified, NO_UNIT, type StoredUnits } from "../rafs/chunk-map.ts";
@@ -18,6 +20,7 @@ import type { ChunkInfos } from "./chunk-infos.ts";
 import { descriptionDigest } from "./pieces-unit.ts";
 import { type ChunkInfoSource, readChunkInfos } from "./read-chunk-infos.ts";
 import { type TarParts, tarMaps } from "./tar-map.ts";
+import { packedDirectory } from "./tar-scan.ts";
 import { digestChunks } from "./untabled-chunks.ts";
 
 export interface ChunkMapOptions {
@@ -54,6 +57,20 @@ export async function loadChunkMaps(
       return map;
     }),
   );
+}
+
+/**
+ * Where the chunks of such maps are read from, which `source` gave the blobs for.
+ *
+ * @param keep as for `loadChunkMaps`
+ */
+export function withPackedLayers(image: RafsImage, keep: string, source: Fetcher): Fetcher {
+  return isOverTars(image) ? new LocalFirst(packedDirectory(keep), source) : source;
+}
+
+/** Whether an image's files lie in tars, which may be there compressed. */
+export function isOverTars(image: RafsImage): boolean {
+  return image.version === 6 && image.superblock.tarfs;
 }
 
 /** @throws corrupt when bootstrap and blob tell different stories */

@@ -28,7 +28,7 @@ const windowRecord = struct(40, {
 const UNIT_RECORD_SIZE = 40;
 
 /** What a unit may expand to: it is held in memory. A window reaches to the end of its last chunk. */
-const MAX_UNIT = 32 * 2 ** 20;
+export const MAX_UNIT = 32 * 2 ** 20;
 const MAX_BATCH = 2 ** 24;
 
 export function encodeBatches(units: readonly BatchUnit[]): Uint8Array {

@@ -1,33 +1,28 @@
 /**
- * Chunk maps of plain tars (tarfs). A bootstrap of that kind has no digests but the tar's own, so the whole tar is read
- * once and verified, and its parts are hashed as they pass: from then on each is verified by itself, as everywhere.
+ * Chunk maps of tarfs images, whose files lie in plain tars, or in tars that are there compressed. A bootstrap of that
+ * kind has no digests but the layer's own, so the whole layer is read once and verified, and its parts are hashed as they
+ * pass (`tar-scan`): from then on each is verified by itself, as everywhere.
  *
  * @module
  */
-import { mkdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { digestFromHex } from "../base/digest.ts";
-import { corrupt, toNydusError } from "../base/error.ts";
+import { Limiter } from "../base/limiter.ts";
 import { alignUp } from "../base/math.ts";
-import { writeFileAtomically } from "../content/files.ts";
-import { MEDIA } from "../oci/media-types.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import type { Bootstrap } from "../rafs/bootstrap.ts";
-import { type ChunkMap, emptyChunkMap } from "../rafs/chunk-map.ts";
+import { type ChunkMap, emptyChunkMap, type GzipWindow } from "../rafs/chunk-map.ts";
 import { readIndexedChunks } from "../rafs/indexed-chunks.ts";
 import { BLOCK_SIZE } from "../rafs/superblock.ts";
+import type { LayerPart } from "./gzip-windows.ts";
 import type { ChunkInfoSource } from "./read-chunk-infos.ts";
-
-const DIGEST_SIZE = 32;
+import { readTarNotes, writeTarNotes } from "./tar-notes.ts";
+import { packedDirectory, type ScannedTar, scanTar } from "./tar-scan.ts";
 
 /** Bytes that are fetched and verified together where no file is in sight. */
 const PIECE = 2 ** 18;
-
-/** A part of the tar. */
-interface Part {
-  readonly start: number;
-  readonly length: number;
-}
+/** Layers of one image that are read at once. */
+const LAYERS = 3;
 
 /**
  * - "chunks": the files' own chunks, which start anywhere in the tar
@@ -42,119 +37,82 @@ export async function tarMaps(
   kind: TarParts,
 ): Promise<ChunkMap[]> {
   const chunks = kind === "chunks" ? readIndexedChunks(image) : undefined;
+  const limiter = new Limiter(LAYERS);
   return await Promise.all(
-    image.blobs.map((blob, i) => {
+    image.blobs.map(async (blob, i) => {
       const named = chunks
         ?.of(i)
         .map(({ block, length }) => ({ start: block * image.superblock.blockSize, length }));
-      return tarMap(blob, named ?? [...pieces(blob.compressedSize)], source, kind);
+      const parts = named ?? [...pieces(blob.compressedSize)];
+      const scanned = await limiter.run(() => scannedOnce(blob, parts, source, kind));
+      return mapOf(blob, parts, scanned);
     }),
   );
 }
 
-function* pieces(size: number): Generator<Part> {
+function* pieces(size: number): Generator<LayerPart> {
   for (let start = 0; start < size; start += PIECE) yield { start, length: Math.min(PIECE, size - start) };
 }
 
-async function tarMap(
+async function scannedOnce(
   blob: BlobInfo,
-  parts: readonly Part[],
+  parts: readonly LayerPart[],
   source: ChunkInfoSource,
   kind: TarParts,
-): Promise<ChunkMap> {
-  const { id, compressedSize, uncompressedSize } = blob;
+): Promise<ScannedTar> {
+  const { keep } = source;
+  if (keep === undefined) return await scanTar(blob, parts, source);
+  const path = join(keep, `${blob.id}.tar-${kind}.notes`);
+  const noted = readTarNotes(path, parts.length);
+  const whole = noted?.packed === undefined || existsSync(join(packedDirectory(keep), blob.id));
+  if (noted !== undefined && whole) return noted;
+  const scanned = await scanTar(blob, parts, source);
+  mkdirSync(keep, { recursive: true, mode: 0o700 });
+  await writeTarNotes(path, scanned);
+  return scanned;
+}
+
+function mapOf(blob: BlobInfo, parts: readonly LayerPart[], scanned: ScannedTar): ChunkMap {
+  const { storedSize, digests, windows, packed } = scanned;
+  const compressor = windows !== undefined ? "gzip" : packed !== undefined ? "zstd" : "none";
   const map = emptyChunkMap(
     {
-      blobId: id,
-      compressor: "none",
+      blobId: blob.id,
+      compressor,
       digester: "sha256",
-      compressedSize,
-      uncompressedSize: alignUp(uncompressedSize, BLOCK_SIZE),
+      compressedSize: storedSize,
+      uncompressedSize: alignUp(blob.uncompressedSize, BLOCK_SIZE),
     },
     parts.length,
   );
+  let packedAt = 0;
   parts.forEach(({ start, length }, i) => {
+    const stored = packed?.[i] ?? length;
     map.uncompressedOffset[i] = start;
-    map.compressedOffset[i] = start;
     map.uncompressedLength[i] = length;
-    map.compressedLength[i] = length;
+    map.compressedOffset[i] = packed === undefined ? start : packedAt;
+    map.compressedLength[i] = stored;
+    map.compressed[i] = stored < length ? 1 : 0;
+    packedAt += stored;
   });
-  map.digests.set(await digestsOf(blob, parts, source, kind));
-  return map;
+  map.digests.set(digests);
+  return windows === undefined ? map : inWindows(map, windows);
 }
 
-async function digestsOf(
-  blob: BlobInfo,
-  parts: readonly Part[],
-  source: ChunkInfoSource,
-  kind: TarParts,
-): Promise<Uint8Array> {
-  const { keep } = source;
-  const path = keep && join(keep, `${blob.id}.tar-${kind}`);
-  const size = parts.length * DIGEST_SIZE;
-  if (path !== undefined && statSync(path, { throwIfNoEntry: false })?.size === size)
-    return readFileSync(path);
-  const digests = await hashParts(blob, parts, source);
-  if (keep !== undefined && path !== undefined) {
-    mkdirSync(keep, { recursive: true, mode: 0o700 });
-    await writeFileAtomically(path, digests, { mode: 0o600 });
+/** Each part is in the last window that starts before it. */
+function inWindows(map: ChunkMap, windows: readonly GzipWindow[]): ChunkMap {
+  const unitOf = new Uint32Array(map.count);
+  const offsetIn = new Uint32Array(map.count);
+  let unit = 0;
+  for (let i = 0; i < map.count; i++) {
+    const start = map.uncompressedOffset[i] ?? 0;
+    while ((windows[unit + 1]?.outOffset ?? Number.POSITIVE_INFINITY) <= start) unit++;
+    const window = windows[unit];
+    unitOf[i] = unit;
+    offsetIn[i] = start - (window?.outOffset ?? 0);
+    map.compressedOffset[i] = window?.inOffset ?? 0;
+    map.compressedLength[i] = window?.storedSize ?? 0;
+    map.compressed[i] = 1;
   }
-  return digests;
-}
-
-async function hashParts(
-  blob: BlobInfo,
-  parts: readonly Part[],
-  source: ChunkInfoSource,
-): Promise<Uint8Array> {
-  const { id, compressedSize: size } = blob;
-  const { fetcher, signal } = source;
-  const descriptor = { mediaType: MEDIA.ociLayer, digest: digestFromHex(id), size };
-  const whole = new Bun.CryptoHasher("sha256");
-  const hasher = new PartHasher(parts);
-  let at = 0;
-  try {
-    const body = await fetcher.fetch(descriptor, signal === undefined ? {} : { signal });
-    for await (const bytes of body) {
-      whole.update(bytes);
-      at += bytes.byteLength;
-      if (at > size)
-        throw corrupt(`Cannot use tar "${id}": it has more than the ${size} bytes that the image says`);
-      hasher.update(bytes);
-    }
-  } catch (error) {
-    throw toNydusError(error, `read tar "${id}"`);
-  }
-  if (at !== size) throw corrupt(`Cannot use tar "${id}": it has ${at} bytes, and the image says ${size}`);
-  const found = whole.digest("hex");
-  if (found !== id) throw corrupt(`Cannot use tar "${id}": its content has digest ${found}`);
-  return hasher.digests;
-}
-
-/** Hashes parts of a stream. They are in order, do not overlap and lie inside it. */
-class PartHasher {
-  readonly digests: Uint8Array;
-  readonly #parts: readonly Part[];
-  #next = 0;
-  #at = 0;
-  #hash = new Bun.CryptoHasher("sha256");
-
-  constructor(parts: readonly Part[]) {
-    this.#parts = parts;
-    this.digests = new Uint8Array(parts.length * DIGEST_SIZE);
-  }
-
-  update(bytes: Uint8Array): void {
-    const end = this.#at + bytes.byteLength;
-    for (let part = this.#parts[this.#next]; part !== undefined; part = this.#parts[this.#next]) {
-      if (part.start >= end) break;
-      const stop = part.start + part.length;
-      this.#hash.update(bytes.subarray(Math.max(0, part.start - this.#at), Math.min(stop, end) - this.#at));
-      if (stop > end) break;
-      this.digests.set(this.#hash.digest(), this.#next * DIGEST_SIZE);
-      this.#hash = new Bun.CryptoHasher("sha256");
-      this.#next++;
-    }
-    this.#at = end;
-  }
+  return { ...map, units: { units: windows, unitOf, offsetIn } };
 }

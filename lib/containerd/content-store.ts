@@ -65,6 +65,10 @@ export class ContentStore implements ImageStore {
     return (await this.info(descriptor.digest, options))?.size === descriptor.size;
   }
 
+  async sizeOf(digest: Digest, options: Options = {}): Promise<number | undefined> {
+    return (await this.info(digest, options))?.size;
+  }
+
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
     const { range, signal } = options;
     const found = await this.info(descriptor.digest, signal === undefined ? {} : { signal });

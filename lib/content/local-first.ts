@@ -5,7 +5,7 @@
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { digestHex } from "../base/digest.ts";
+import { type Digest, digestHex } from "../base/digest.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { BlobDirectory } from "./blob-directory.ts";
 import type { Fetcher, FetchOptions } from "./content.ts";
@@ -21,9 +21,16 @@ export class LocalFirst implements Fetcher {
   }
 
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
-    const path = join(this.#directory, digestHex(descriptor.digest));
+    return await this.#holder(descriptor.digest).fetch(descriptor, options);
+  }
+
+  async sizeOf(digest: Digest, options: { signal?: AbortSignal } = {}): Promise<number | undefined> {
+    return await this.#holder(digest).sizeOf?.(digest, options);
+  }
+
+  #holder(digest: Digest): Fetcher {
+    const path = join(this.#directory, digestHex(digest));
     const here = statSync(path, { throwIfNoEntry: false })?.isFile() === true;
-    const source = here ? new BlobDirectory(this.#directory) : this.#rest;
-    return await source.fetch(descriptor, options);
+    return here ? new BlobDirectory(this.#directory) : this.#rest;
   }
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Digest } from "../base/digest.ts";
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { ContentStore } from "../containerd/content-store.ts";
 import type { Fetcher, FetchOptions, ImageStore } from "../content/content.ts";
@@ -82,6 +83,12 @@ export class LocalFirst implements ImageStore {
         cause: error,
       });
     }
+  }
+
+  /** What containerd lacks, or cannot tell now, the registry is asked for. */
+  async sizeOf(digest: Digest, options: { signal?: AbortSignal } = {}): Promise<number | undefined> {
+    const here = await this.#local.sizeOf(digest, options).catch(() => undefined);
+    return here ?? (await this.#remote.sizeOf?.(digest, options));
   }
 
   #markAbsent(digest: string): void {

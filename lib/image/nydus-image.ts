@@ -4,10 +4,14 @@
  *
  * @module
  */
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type ChunkHasher, chunkHasher } from "../base/digest.ts";
 import { corrupt, NydusError } from "../base/error.ts";
 import { ChunkPlaces, readChunks } from "../blob/chunk-content.ts";
-import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
+import { isOverTars, loadChunkMaps, withPackedLayers } from "../blob/load-chunk-maps.ts";
 import type { ByteRange, Fetcher } from "../content/content.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
 import { checkImage, chunkAddress, openImage, type RafsImage, readTree } from "../rafs/image.ts";
@@ -32,6 +36,8 @@ export class NydusImage implements AsyncDisposable {
   readonly hasher: ChunkHasher;
   #root: Directory | undefined;
   #maps: readonly ChunkMap[] | undefined;
+  /** For layers of tars that cannot be entered in the middle. */
+  #scratch: string | undefined;
 
   private constructor(located: LocatedImage, bootstrap: RafsImage, hasher: ChunkHasher) {
     this.name = located.name;
@@ -113,12 +119,19 @@ export class NydusImage implements AsyncDisposable {
 
   /** The chunks that the image uses of each blob, in the order of `bootstrap.blobs`. */
   async chunkMaps(signal?: AbortSignal): Promise<readonly ChunkMap[]> {
+    if (this.#maps !== undefined) return this.#maps;
     // Most maps need no blob, so that nobody has to say where blobs are.
-    const fetcher: Fetcher = { fetch: (...request) => this.fetcher.fetch(...request) };
+    const fetcher: Fetcher = {
+      fetch: (...request) => this.#source.fetch(...request),
+      sizeOf: async (...request) => this.#source.sizeOf?.(...request),
+    };
     const { directory } = this.#located;
+    if (isOverTars(this.bootstrap)) this.#scratch ??= mkdtempSync(join(tmpdir(), "nydus-tool-"));
+    const keep = this.#scratch;
     const source = {
       fetcher,
       ...(directory === undefined ? {} : { directory }),
+      ...(keep === undefined ? {} : { keep }),
       ...(signal === undefined ? {} : { signal }),
     };
     this.#maps ??= await loadChunkMaps(this.bootstrap, source);
@@ -127,6 +140,11 @@ export class NydusImage implements AsyncDisposable {
 
   /** Where data blobs come from. @throws usage when nobody said where a bootstrap file's blobs are */
   get fetcher(): Fetcher {
+    const scratch = this.#scratch;
+    return scratch === undefined ? this.#source : withPackedLayers(this.bootstrap, scratch, this.#source);
+  }
+
+  get #source(): Fetcher {
     const { fetcher } = this.#located;
     if (fetcher !== undefined) return fetcher;
     throw new NydusError(
@@ -136,6 +154,7 @@ export class NydusImage implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#scratch !== undefined) await rm(this.#scratch, { recursive: true, force: true });
     await this.#located[Symbol.asyncDispose]();
   }
 }

@@ -8,13 +8,13 @@
 import { type ChunkDigester, type ChunkHasher, chunkHasher } from "../base/digest.ts";
 import { type Progress, silent, type Task } from "../base/progress.ts";
 import { chunksOf } from "../blob/chunker.ts";
+import { isOverTars } from "../blob/load-chunk-maps.ts";
 import { decompressed } from "../content/decompress.ts";
 import { EntryTree } from "../content/entry-tree.ts";
 import { loadImage } from "../image/load.ts";
 import { type ImageLocation, isNydusLocation } from "../image/location.ts";
 import { NydusImage } from "../image/nydus-image.ts";
 import { openStore } from "../image/open.ts";
-import type { RafsImage } from "../rafs/image.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { readDirectory } from "../tar/read-directory.ts";
 import { readTar } from "../tar/reader.ts";
@@ -115,10 +115,6 @@ function nydusSource(image: NydusImage): ContentSource {
     },
     [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
   };
-}
-
-function isOverTars(image: RafsImage): boolean {
-  return image.version === 6 && image.superblock.tarfs;
 }
 
 function ownDigests({ chunks }: RegularFile): readonly Uint8Array[] {

@@ -15,7 +15,7 @@ import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
 import { DecodeThreads } from "../blob/decode-threads.ts";
-import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
+import { loadChunkMaps, withPackedLayers } from "../blob/load-chunk-maps.ts";
 import type { ScrubCounts } from "../blob/scrub.ts";
 import type { Trace } from "../blob/trace.ts";
 import type { Fetcher } from "../content/content.ts";
@@ -263,7 +263,7 @@ export class ImageMounts implements AsyncDisposable {
         { tarParts: "pieces", chunkTableComplete: checked.chunkTableComplete },
       ),
       cache: this.#cache,
-      fetcher: source,
+      fetcher: withPackedLayers(checked.image, keep, source),
       threads: this.#threads,
       silence: readTimeout(request.source),
       prefetchRate: this.#prefetchRate(request),
