@@ -7,7 +7,13 @@ import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { chunkHasher } from "../lib/base/digest.ts";
 import { checkImage, type FsVersion, openImage, readTree, writeImage } from "../lib/rafs/image.ts";
-import { factsOf, type Sample as TreeSample, treeArbitrary } from "../lib/rafs/sample-tree.test-support.ts";
+import {
+  factsOf,
+  overTars,
+  type Sample as TreeSample,
+  treeArbitrary,
+} from "../lib/rafs/sample-tree.test-support.ts";
+import type { WriteOptions } from "../lib/rafs/writer.ts";
 import {
   BesideBootstrap,
   dataEnd,
@@ -91,8 +97,14 @@ async function damageAll(kind: (typeof KINDS)[number], seed: number): Promise<vo
   counts.images++;
 }
 
-async function roundTrip({ root, blobs }: TreeSample, version: FsVersion): Promise<void> {
-  const { digester: _, ...options } = blobs.options;
+interface WrittenTree {
+  readonly root: TreeSample["root"];
+  readonly options: WriteOptions;
+}
+
+async function roundTrip(tree: WrittenTree, version: FsVersion): Promise<void> {
+  const { root } = tree;
+  const { digester: _, ...options } = tree.options;
   const image = writeImage(root, { ...options, version, hasher: await chunkHasher("sha256") });
   const violations = await checkImage(image);
   if (violations.length > 0)
@@ -103,11 +115,13 @@ async function roundTrip({ root, blobs }: TreeSample, version: FsVersion): Promi
 }
 
 async function trees(seed: number): Promise<void> {
-  const both = async (sample: TreeSample): Promise<void> => {
-    await roundTrip(sample, 5);
-    await roundTrip(sample, 6);
+  const all = async (sample: TreeSample): Promise<void> => {
+    const { root, blobs } = sample;
+    await roundTrip({ root, options: blobs.options }, 5);
+    await roundTrip({ root, options: blobs.options }, 6);
+    await roundTrip(overTars(sample), 6);
   };
-  await fc.assert(fc.asyncProperty(treeArbitrary, both), { numRuns: TREES, seed });
+  await fc.assert(fc.asyncProperty(treeArbitrary, all), { numRuns: TREES, seed });
 }
 
 for (let seed = Number(firstSeed); performance.now() < end; seed++) {

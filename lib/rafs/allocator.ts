@@ -8,8 +8,6 @@ import { alignDown, alignUp } from "../base/math.ts";
 import { NID_UNIT } from "./inode.ts";
 import { BLOCK_SIZE } from "./superblock.ts";
 
-const SLOTS = BLOCK_SIZE / NID_UNIT;
-
 export interface Place {
   /** Of the inode. */
   readonly at: number;
@@ -18,12 +16,18 @@ export interface Place {
 }
 
 export class Allocator {
-  /** The first block stays free, so that no inode has nid 0. */
+  /** The first 4096 bytes stay free, so that no inode has nid 0. */
   #cursor = BLOCK_SIZE;
   /** Blocks with k free slots at their end, oldest first. */
-  readonly #holes: number[][] = Array.from({ length: SLOTS }, () => []);
+  readonly #holes: number[][];
   /** No hole has more free slots than this. */
   #largest = 0;
+  readonly #blockSize: number;
+
+  constructor(blockSize: number) {
+    this.#blockSize = blockSize;
+    this.#holes = Array.from({ length: blockSize / NID_UNIT }, () => []);
+  }
 
   get end(): number {
     return this.#cursor;
@@ -31,7 +35,7 @@ export class Allocator {
 
   /** An inode with the tail of its data right behind it, and full blocks elsewhere. The two share one block. */
   inline(headSize: number, dataSize: number): Place {
-    const tail = dataSize % BLOCK_SIZE;
+    const tail = dataSize % this.#blockSize;
     const size = headSize + tail;
     const hole = this.#take(size);
     const at = hole ?? this.#fresh(size);
@@ -48,7 +52,7 @@ export class Allocator {
     const at = this.#take(headSize) ?? this.#append(headSize);
     this.#closeBlock();
     const dataAt = this.#cursor;
-    this.#cursor = alignUp(this.#cursor + dataSize, BLOCK_SIZE);
+    this.#cursor = alignUp(this.#cursor + dataSize, this.#blockSize);
     return { at, dataAt };
   }
 
@@ -73,7 +77,7 @@ export class Allocator {
   }
 
   #fresh(size: number): number {
-    if (BLOCK_SIZE - (this.#cursor % BLOCK_SIZE) < size) this.#closeBlock();
+    if (this.#blockSize - (this.#cursor % this.#blockSize) < size) this.#closeBlock();
     return this.#append(size);
   }
 
@@ -84,24 +88,24 @@ export class Allocator {
   /** Gives what is left of the current block away, and goes on in the next. */
   #closeBlock(): void {
     this.#give(this.#cursor);
-    this.#cursor = alignUp(this.#cursor, BLOCK_SIZE);
+    this.#cursor = alignUp(this.#cursor, this.#blockSize);
   }
 
   #give(offset: number): void {
-    if (offset % BLOCK_SIZE === 0) return;
-    const free = Math.floor((BLOCK_SIZE - (offset % BLOCK_SIZE)) / NID_UNIT);
-    this.#holes[free]?.push(alignDown(offset, BLOCK_SIZE));
+    if (offset % this.#blockSize === 0) return;
+    const free = Math.floor((this.#blockSize - (offset % this.#blockSize)) / NID_UNIT);
+    this.#holes[free]?.push(alignDown(offset, this.#blockSize));
     this.#largest = Math.max(this.#largest, free);
   }
 
   #take(size: number): number | undefined {
-    if (size >= BLOCK_SIZE) return undefined;
+    if (size >= this.#blockSize) return undefined;
     const need = Math.ceil(size / NID_UNIT);
     while (this.#largest > 0 && this.#holes[this.#largest]?.length === 0) this.#largest--;
     for (let free = need; free <= this.#largest; free++) {
       const block = this.#holes[free]?.shift();
       if (block === undefined) continue;
-      const at = block + BLOCK_SIZE - NID_UNIT * free;
+      const at = block + this.#blockSize - NID_UNIT * free;
       this.#give(at + NID_UNIT * need);
       return at;
     }

@@ -20,6 +20,12 @@ export interface ChunkEntry {
   readonly key: number;
 }
 
+export interface TableFormat {
+  readonly chunkSize: number;
+  /** No chunk has a digest, and the table has one record a blob: that of its last chunk in order. */
+  readonly tarfs: boolean;
+}
+
 /**
  * Where several files share a chunk, the last one in order gives the file offset, as in the reference.
  *
@@ -28,19 +34,20 @@ export interface ChunkEntry {
 export function chunkEntries(
   files: readonly RegularFile[],
   order: ReadonlyMap<BlobRef, number>,
-  chunkSize: number,
+  { chunkSize, tarfs }: TableFormat,
 ): ChunkEntry[] {
   const entries = Array.from(order, () => new Map<number, ChunkEntry>());
   for (const { chunks } of files) {
     let fileOffset = 0;
     for (const chunk of chunks) {
       const blob = order.get(chunk.blob) ?? 0;
-      const known = entries[blob]?.get(chunk.index)?.chunk;
+      const number = tarfs ? 0 : chunk.index;
+      const known = tarfs ? undefined : entries[blob]?.get(number)?.chunk;
       if (known !== undefined && known !== chunk && Buffer.compare(known.digest, chunk.digest) !== 0)
         throw corrupt(
           `Cannot write the bootstrap: there are two accounts of chunk ${chunk.index} of blob "${chunk.blob.id}"`,
         );
-      entries[blob]?.set(chunk.index, { chunk, blob, fileOffset, key: prefixOf(chunk.digest) });
+      entries[blob]?.set(number, { chunk, blob, fileOffset, key: prefixOf(chunk.digest) });
       fileOffset += chunkSize;
     }
   }
@@ -80,7 +87,6 @@ export function writeChunkTable(
 ): void {
   let at = offset;
   for (const { chunk, blob, fileOffset } of entries) {
-    assertDigest(chunk);
     const flags =
       (chunk.compressed ? CHUNK_FLAGS.compressed : 0) |
       (chunk.crc !== 0 ? CHUNK_FLAGS.hasCrc : 0) |

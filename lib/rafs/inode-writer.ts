@@ -19,7 +19,6 @@ import {
   TYPE_BITS,
 } from "./inode.ts";
 import { isPlannedDirectory, nidOf, type Planned, type PlannedDirectory } from "./layout.ts";
-import { BLOCK_BITS, BLOCK_SIZE } from "./superblock.ts";
 import { writeXattrs, xattrCount } from "./xattr.ts";
 
 const E = extendedInode.fields;
@@ -32,6 +31,7 @@ export interface WritePlace {
   /** Position of each blob in the blob table. */
   readonly order: ReadonlyMap<BlobRef, number>;
   readonly chunkSize: number;
+  readonly blockSize: number;
 }
 
 export function writeInode(image: Uint8Array, view: DataView, planned: Planned, place: WritePlace): void {
@@ -50,19 +50,20 @@ export function writeInode(image: Uint8Array, view: DataView, planned: Planned, 
   E.mtimeNs.write(view, at, mtimeNs);
   E.nlink.write(view, at, nlink);
   writeXattrs(image, view, at + extendedInode.size, planned.xattrs);
-  if (node.kind === "file") writeIndexes(view, alignUp(at + headSize, 8), node.chunks, place.order);
+  if (node.kind === "file") writeIndexes(view, alignUp(at + headSize, 8), node.chunks, place);
   else if (node.kind === "symlink") writeData(image, planned, place, bytesOf(node.target));
-  else if (isPlannedDirectory(planned)) writeData(image, planned, place, directoryData(planned));
+  else if (isPlannedDirectory(planned))
+    writeData(image, planned, place, directoryData(planned, place.blockSize));
 }
 
-function unionOf({ node, dataAt }: Planned, { base, chunkSize }: WritePlace): number {
+function unionOf({ node, dataAt }: Planned, { base, chunkSize, blockSize }: WritePlace): number {
   switch (node.kind) {
     case "file":
-      return CHUNK_INDEXES | (Math.log2(kernelChunkSize(node, chunkSize)) - BLOCK_BITS);
+      return CHUNK_INDEXES | Math.log2(kernelChunkSize(node, chunkSize) / blockSize);
     case "directory":
     case "symlink":
       // Of inline data without full blocks it is where they would be, as in the reference.
-      return Math.floor((base + dataAt) / BLOCK_SIZE);
+      return Math.floor((base + dataAt) / blockSize);
     case "char":
     case "block":
       return encodeDevice(node.major, node.minor);
@@ -92,12 +93,12 @@ function writeIndexes(
   view: DataView,
   offset: number,
   chunks: readonly ChunkRef[],
-  order: ReadonlyMap<BlobRef, number>,
+  { order, blockSize }: WritePlace,
 ): void {
   chunks.forEach(({ blob, index, uncompressedOffset }, i) => {
     if (
       index >= MAX_CHUNKS ||
-      uncompressedOffset % BLOCK_SIZE !== 0 ||
+      uncompressedOffset % blockSize !== 0 ||
       uncompressedOffset >= MAX_UNCOMPRESSED_SIZE
     ) {
       throw corrupt(
@@ -107,19 +108,20 @@ function writeIndexes(
     const at = offset + i * chunkIndex.size;
     X.ordinalLow.write(view, at, index & 0xffff);
     X.device.write(view, at, (((index >> 16) & 0xff) << 8) | ((order.get(blob) ?? 0) + 1));
-    X.block.write(view, at, uncompressedOffset / BLOCK_SIZE);
+    X.block.write(view, at, uncompressedOffset / blockSize);
   });
 }
 
 /** Full blocks to their place, the tail behind the inode. */
-function writeData(image: Uint8Array, planned: Planned, { base }: WritePlace, data: Uint8Array): void {
+function writeData(image: Uint8Array, planned: Planned, place: WritePlace, data: Uint8Array): void {
+  const { base, blockSize } = place;
   const full =
-    planned.layout === LAYOUT.inline ? data.byteLength - (data.byteLength % BLOCK_SIZE) : data.byteLength;
+    planned.layout === LAYOUT.inline ? data.byteLength - (data.byteLength % blockSize) : data.byteLength;
   image.set(data.subarray(0, full), base + planned.dataAt);
   image.set(data.subarray(full), base + planned.at + planned.headSize);
 }
 
-function directoryData(planned: PlannedDirectory): Uint8Array {
+function directoryData(planned: PlannedDirectory, blockSize: number): Uint8Array {
   const data = new Uint8Array(planned.size);
   const view = new DataView(data.buffer);
   let block: PlannedDirectory["entries"] = [];
@@ -135,13 +137,13 @@ function directoryData(planned: PlannedDirectory): Uint8Array {
       data.set(bytesOf(name), start + nameOffset);
       nameOffset += name.length;
     });
-    start += BLOCK_SIZE;
+    start += blockSize;
     block = [];
     used = 0;
   };
   for (const entry of planned.entries) {
     const cost = dirent.size + entry[0].length;
-    if (used + cost > BLOCK_SIZE) flush();
+    if (used + cost > blockSize) flush();
     block.push(entry);
     used += cost;
   }

@@ -8,7 +8,7 @@ import { countLinks } from "../tree/dump.ts";
 import type { Directory, Node } from "../tree/tree.ts";
 import { openBootstrap } from "./bootstrap.ts";
 import { TYPE_BITS } from "./inode.ts";
-import { type Sample, sampleTree } from "./sample-tree.test-support.ts";
+import { overTars, type Sample, sampleTree } from "./sample-tree.test-support.ts";
 import { writeBootstrap } from "./writer.ts";
 
 // Judges that this project did not write: the kernel's EROFS, asked from other processes, and fsck.erofs.
@@ -24,14 +24,16 @@ beforeAll(() => {
   openBootstrap(bytes).blobs.forEach(({ uncompressedSize }, i) => {
     writeFileSync(join(dir, `device${i}`), new Uint8Array(uncompressedSize));
   });
+  const { root, options } = overTars(sample);
+  writeFileSync(join(dir, "tarfs"), writeBootstrap(root, options));
   mkdirSync(join(dir, "mnt"));
 });
 
 afterAll(() => rmSync(dir, { recursive: true }));
 
-async function mounted<T>(work: (path: string) => T): Promise<T> {
+async function mounted<T>(work: (path: string) => T, bootstrap = "bootstrap"): Promise<T> {
   const path = join(dir, "mnt");
-  await run("mount", ["-t", "erofs", "-o", "loop,ro", join(dir, "bootstrap"), path]);
+  await run("mount", ["-t", "erofs", "-o", "loop,ro", join(dir, bootstrap), path]);
   try {
     return work(path);
   } finally {
@@ -71,8 +73,8 @@ function expectedLines(root: Directory): string[] {
   });
 }
 
-test("the kernel shows what writeBootstrap() was given", async () => {
-  const output = await mounted((cwd) => execFileSync("find", [".", "-printf", FIELDS], { cwd }));
+test.each(["bootstrap", "tarfs"])("the kernel shows what writeBootstrap() was given as %s", async (name) => {
+  const output = await mounted((cwd) => execFileSync("find", [".", "-printf", FIELDS], { cwd }), name);
   const lines = output
     .toString("latin1")
     .split("\0")

@@ -10,6 +10,7 @@ import { dumpTree } from "../tree/dump.ts";
 import type { Attributes, BlobRef, ChunkRef, Directory, Node } from "../tree/tree.ts";
 import { directory } from "../tree/tree.ts";
 import type { BlobInfo } from "./blob-table.ts";
+import { UNKNOWN_DIGEST } from "./chunk-record.ts";
 import { BLOB_FEATURES } from "./flags.ts";
 import type { WriteOptions } from "./writer.ts";
 
@@ -108,6 +109,49 @@ export class FakeBlobs {
 export interface Sample {
   readonly root: Directory;
   readonly blobs: FakeBlobs;
+}
+
+/** The same trees with their files where a tar has them: behind a header each, side by side. */
+export function overTars({ root, blobs }: Sample): { root: Directory; options: WriteOptions } {
+  const ends = new Map(blobs.blobs.map((blob) => [blob, { size: 0, chunks: 0 }]));
+  const moved = new Map<Node, Node>();
+  const visit = (dir: Directory): Directory => ({
+    ...dir,
+    entries: new Map(
+      [...dir.entries].map(([name, node]): [ByteString, Node] => {
+        const placed = moved.get(node) ?? (node.kind === "directory" ? visit(node) : inTar(node, ends));
+        moved.set(node, placed);
+        return [name, placed];
+      }),
+    ),
+  });
+  const info = (ref: BlobRef): BlobInfo => {
+    const { size = 0, chunks: chunkCount = 0 } = ends.get(ref) ?? {};
+    const features = BLOB_FEATURES.tarfs | BLOB_FEATURES.capTarToc;
+    const empty = { ciOffset: 0, ciCompressedSize: 0, ciUncompressedSize: 0 };
+    const sizes = { compressedSize: size, uncompressedSize: size };
+    return { ...blobs.info(ref), ...empty, ...sizes, chunkCount, features, compressor: "none" };
+  };
+  const placed = visit(root);
+  return {
+    root: placed,
+    options: { ...blobs.options, compressor: "none", tarfs: true, blobs: info },
+  };
+}
+
+function inTar(node: Node, ends: ReadonlyMap<BlobRef, { size: number; chunks: number }>): Node {
+  const [first] = node.kind === "file" ? node.chunks : [];
+  const end = first && ends.get(first.blob);
+  if (node.kind !== "file" || end === undefined) return node;
+  let at = end.size + 512;
+  const chunks = node.chunks.map((chunk): ChunkRef => {
+    const { uncompressedSize } = chunk;
+    const place = { uncompressedOffset: at, compressedOffset: at, compressedSize: uncompressedSize };
+    at += uncompressedSize;
+    return { ...chunk, ...place, index: end.chunks++, compressed: false, digest: UNKNOWN_DIGEST, crc: 0 };
+  });
+  end.size = Math.ceil(at / 512) * 512;
+  return { ...node, chunks };
 }
 
 /** One of each kind of node, a hard link, xattrs, a directory of several blocks, chunks side by side and shared. */

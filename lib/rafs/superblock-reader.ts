@@ -19,7 +19,6 @@ import {
   SUPERBLOCK_FLAGS,
 } from "./flags.ts";
 import {
-  BLOCK_BITS,
   BLOCK_SIZE,
   COMPAT_RAFS_V6,
   EROFS_MAGIC,
@@ -34,7 +33,7 @@ import {
   SUPERBLOCK_OFFSET,
   type Superblock,
   superblock,
-  TAR_BLOCK_BITS,
+  TAR_BLOCK_SIZE,
 } from "./superblock.ts";
 
 type ErofsFields = RecordOf<typeof superblock.fields>;
@@ -63,7 +62,7 @@ export function readSuperblock(view: DataView, complain: Complain = refuse): Sup
   const tarfs = (flags.flags & SUPERBLOCK_FLAGS.tarfs) !== 0;
   if (tarfs && flags.digester !== "sha256")
     complain(new BrokenRule(extensionAt("flags"), "it is in tarfs mode, but not with SHA-256"));
-  const blockSize = 2 ** (tarfs ? TAR_BLOCK_BITS : BLOCK_BITS);
+  const blockSize = tarfs ? TAR_BLOCK_SIZE : BLOCK_SIZE;
   checkErofs(erofs, length, complain);
   const fatal = new Fatal();
   checkGeometry(erofs, ext.chunkSize, { length, blockSize }, fatal);

@@ -14,9 +14,8 @@ export const EROFS_MAGIC = 0xe0f5_e1e2;
 export const RAFS_V5_MAGIC = 0x5241_4653;
 /** Of tables, and of everything else unless files lie inside plain tars. */
 export const BLOCK_SIZE = 4096;
-export const BLOCK_BITS = 12;
 /** Of tarfs: tars align files to this. */
-export const TAR_BLOCK_BITS = 9;
+export const TAR_BLOCK_SIZE = 512;
 
 /** The only compatible feature the reference sets, and what marks RAFS v6. */
 export const COMPAT_RAFS_V6 = 0x4000_0000;

@@ -13,13 +13,12 @@ import { viewOf } from "../base/struct.ts";
 import type { BlobRef, Directory } from "../tree/tree.ts";
 import { type BlobInfo, blobEntry, MAX_BLOBS, writeBlobEntry } from "./blob-table.ts";
 import { chunkRecord } from "./chunk-record.ts";
-import { chunkEntries, writeChunkTable } from "./chunk-table.ts";
+import { assertDigest, chunkEntries, writeChunkTable } from "./chunk-table.ts";
 import { deviceSlot, SLOT_TABLE_OFFSET } from "./device-slot.ts";
 import { BLOB_FEATURES, COMPRESSOR_FLAGS, DIGESTER_FLAGS, SUPERBLOCK_FLAGS } from "./flags.ts";
 import { writeInode } from "./inode-writer.ts";
 import { isPlannedDirectory, type Layout, nidOf, type Planned, planLayout } from "./layout.ts";
 import {
-  BLOCK_BITS,
   BLOCK_SIZE,
   COMPAT_RAFS_V6,
   EROFS_MAGIC,
@@ -29,6 +28,7 @@ import {
   SLOT_OFFSET,
   SUPERBLOCK_OFFSET,
   superblock,
+  TAR_BLOCK_SIZE,
 } from "./superblock.ts";
 
 export interface WriteOptions {
@@ -43,6 +43,8 @@ export interface WriteOptions {
   readonly prefetch?: readonly ByteString[];
   /** Merged images carry the "has xattrs" flag whether there are any or not; others only if there are. */
   readonly hasXattr?: "always" | "found";
+  /** Files lie where they are in the tars that the blobs are (tarfs): chunk addresses are tar offsets. */
+  readonly tarfs?: boolean;
   /** Without it the reference shows its own owner for all files. Default true. */
   readonly explicitOwner?: boolean;
 }
@@ -69,7 +71,9 @@ interface Device {
 const ROOT = byteStringOf("/");
 
 export function writeBootstrap(root: Directory, options: WriteOptions): Uint8Array {
-  const layout = planLayout(root, options.chunkSize);
+  const { chunkSize, tarfs = false } = options;
+  const blockSize = blockSizeOf(options);
+  const layout = planLayout(root, { chunkSize, blockSize });
   if (layout.blobs.length > MAX_BLOBS) {
     throw new NydusError(
       "unsupported",
@@ -77,19 +81,24 @@ export function writeBootstrap(root: Directory, options: WriteOptions): Uint8Arr
     );
   }
   const order = new Map(layout.blobs.map((blob, i) => [blob, i]));
-  const chunks = chunkEntries(layout.files, order, options.chunkSize);
+  const chunks = chunkEntries(layout.files, order, { chunkSize, tarfs });
   const frame = planFrame(layout, chunks.length, options.prefetch ?? [ROOT]);
-  const devices = planDevices(layout.blobs, options.blobs, frame.length);
+  const devices = planDevices(layout.blobs, options, frame.length);
   const image = new Uint8Array(frame.length);
   const view = viewOf(image);
   writeSuperblocks(view, layout, frame, devices, chunks.length, options);
-  writeDevices(view, devices, options.chunkSize);
+  writeDevices(view, devices, chunkSize);
   for (const [i, nid] of frame.prefetch.entries()) view.setUint32(frame.prefetchOffset + 4 * i, nid, true);
   for (const planned of layout.nodes)
-    writeInode(image, view, planned, { base: frame.base, order, chunkSize: options.chunkSize });
+    writeInode(image, view, planned, { base: frame.base, order, chunkSize, blockSize });
   const encrypted = devices.map(({ info }) => info.cipher !== undefined);
+  if (!tarfs) for (const { chunk } of chunks) assertDigest(chunk);
   writeChunkTable(view, frame.chunkTable, chunks, encrypted);
   return image;
+}
+
+function blockSizeOf({ tarfs = false }: WriteOptions): number {
+  return tarfs ? TAR_BLOCK_SIZE : BLOCK_SIZE;
 }
 
 function planFrame(layout: Layout, chunkCount: number, paths: readonly ByteString[]): Frame {
@@ -121,19 +130,17 @@ function findNid(layout: Layout, path: ByteString): number[] {
 }
 
 /** Each blob gets its stretch in one flat address space behind the bootstrap. */
-function planDevices(
-  blobs: readonly BlobRef[],
-  infos: WriteOptions["blobs"],
-  bootstrapLength: number,
-): Device[] {
+function planDevices(blobs: readonly BlobRef[], options: WriteOptions, bootstrapLength: number): Device[] {
+  const { blobs: infos } = options;
+  const blockSize = blockSizeOf(options);
   let position = bootstrapLength;
   return blobs.map((blob, index) => {
     const info = typeof infos === "function" ? infos(blob) : infos.get(blob);
     if (info === undefined)
       throw new NydusError("internal", `Cannot write the bootstrap: nothing is known about blob ${blob.id}`);
-    const blocks = info.uncompressedSize / BLOCK_SIZE;
-    const mappedBlock = alignUp(position, MAP_ALIGNMENT) / BLOCK_SIZE;
-    position = (mappedBlock + blocks) * BLOCK_SIZE;
+    const blocks = info.uncompressedSize / blockSize;
+    const mappedBlock = alignUp(position, MAP_ALIGNMENT) / blockSize;
+    position = (mappedBlock + blocks) * blockSize;
     return { info: { ...info, index }, blocks, mappedBlock };
   });
 }
@@ -155,7 +162,8 @@ function superblockFlags(layout: Layout, devices: readonly Device[], options: Wr
     DIGESTER_FLAGS[options.digester] |
     (options.explicitOwner === false ? 0 : SUPERBLOCK_FLAGS.explicitOwner) |
     (hasXattr ? SUPERBLOCK_FLAGS.hasXattr : 0) |
-    (inlined ? SUPERBLOCK_FLAGS.inlinedDigests : 0) |
+    (inlined && options.tarfs !== true ? SUPERBLOCK_FLAGS.inlinedDigests : 0) |
+    (options.tarfs === true ? SUPERBLOCK_FLAGS.tarfs : 0) |
     (devices.some(({ info }) => info.cipher !== undefined)
       ? SUPERBLOCK_FLAGS.encryptionXts
       : SUPERBLOCK_FLAGS.encryptionNone)
@@ -173,11 +181,11 @@ function writeSuperblocks(
   superblock.write(view, SUPERBLOCK_OFFSET, {
     magic: EROFS_MAGIC,
     compat: COMPAT_RAFS_V6,
-    blockBits: BLOCK_BITS,
+    blockBits: Math.log2(blockSizeOf(options)),
     rootNid: nidOf(layout.root),
     inodes: layout.names,
     blocks: devices.reduce((sum, { blocks }) => sum + blocks, 0),
-    metaBlock: frame.base / BLOCK_SIZE,
+    metaBlock: frame.base / blockSizeOf(options),
     incompat: INCOMPAT,
     devices: devices.length,
     slotOffset: SLOT_OFFSET,
