@@ -51,6 +51,10 @@ export const convert: Command = {
       type: "boolean",
       help: "leave the data in the original gzip layers; only an index and a bootstrap are added",
     },
+    tarfs: {
+      type: "boolean",
+      help: "files stay in the tars of the original layers, of any compression; only a bootstrap is added",
+    },
     "merge-platform": {
       type: "boolean",
       help: "TARGET becomes an index: the source's images, and the converted one beside them",
@@ -106,6 +110,10 @@ export const convert: Command = {
       "gzip layers stay the data",
     ],
     [
+      "nydus-tool convert --tarfs registry.example/app:1 registry.example/app:1-tarfs",
+      "so do layers of any kind",
+    ],
+    [
       "nydus-tool convert --chunk-dict registry.example/app:1-nydus registry.example/app:2 registry.example/app:2-nydus",
       "store only what is new since version 1",
     ],
@@ -146,6 +154,7 @@ function requestOf(args: Arguments, context: Context): ConvertRequest {
     ...formatOf(args),
     chunkDicts: args.strings("chunk-dict"),
     reference: args.boolean("oci-ref"),
+    tarfs: args.boolean("tarfs"),
     mergePlatform: args.boolean("merge-platform"),
     withReferrer: args.boolean("with-referrer"),
     family: args.boolean("docker-v2-format") ? "docker" : "oci",
@@ -203,6 +212,8 @@ const FORMAT_FLAGS = [
   "batch-size",
   "encrypt",
   "chunk-dict",
+  "oci-ref",
+  "tarfs",
   "prefetch",
   "prefetch-patterns",
   "prefetch-files",

@@ -54,7 +54,7 @@ export interface ConvertRequest
 export async function convert(request: ConvertRequest): Promise<ConvertReport> {
   const { source, target } = request;
   await using dictionaries = await openDictionaries(request);
-  const format = { ...DEFAULTS, ...given(request), ...dictionaries?.format };
+  const format = { ...DEFAULTS, ...given(request), ...dictionaries?.format, ...overTars(request) };
   assertTogether({ ...request, ...format });
   const options: ConvertOptions = { ...request, ...format, dictionaries };
   assertFormat(options);
@@ -118,20 +118,31 @@ async function convertSeveral(
 }
 
 /** @throws usage for options that say opposite things */
-function assertTogether({ reference, fsVersion, chunkDicts = [], batchSize, encrypt }: ConvertRequest): void {
+function assertTogether(request: ConvertRequest): void {
+  const { reference = false, tarfs = false, fsVersion, chunkDicts = [], batchSize, encrypt } = request;
   const refuse = (what: string): never => {
     throw new NydusError("usage", `Cannot convert: ${what}`);
   };
-  if (reference === true && fsVersion === 5) refuse("--oci-ref is not for --fs-version 5");
-  if (reference === true && chunkDicts.length > 0)
-    refuse("--oci-ref leaves the data as it is, --chunk-dict does not");
+  if (reference && tarfs) refuse("--oci-ref and --tarfs are two ways to leave the data as it is");
+  const leaves = reference ? "--oci-ref" : tarfs ? "--tarfs" : undefined;
+  if (leaves !== undefined && fsVersion === 5) refuse(`${leaves} is not for --fs-version 5`);
+  if (tarfs && request.source.startsWith(DIRECTORY)) refuse("--tarfs is for images, whose layers are tars");
   for (const [flag, given] of [
+    ["--chunk-dict", chunkDicts.length > 0],
     ["--batch-size", batchSize !== undefined],
     ["--encrypt", encrypt === true],
   ] as const) {
-    if (given && reference === true) refuse(`--oci-ref leaves the data as it is, ${flag} does not`);
-    if (given && fsVersion === 5) refuse(`${flag} is not for --fs-version 5`);
+    if (given && leaves !== undefined) refuse(`${leaves} leaves the data as it is, ${flag} does not`);
+    if (given && fsVersion === 5 && flag !== "--chunk-dict") refuse(`${flag} is not for --fs-version 5`);
   }
+}
+
+/** Nothing is compressed there, and nothing but a layer's own digest vouches for its files. */
+function overTars({ tarfs = false, compressor, digester }: ConvertRequest): Partial<SharedFormat> {
+  if (!tarfs) return {};
+  if (compressor !== undefined || digester !== undefined)
+    throw new NydusError("usage", "Cannot convert: --tarfs makes no chunks to be compressed or hashed");
+  return { compressor: "none", digester: "sha256" };
 }
 
 function given({ compressor, chunkSize, digester, fsVersion }: ConvertRequest): Partial<SharedFormat> {

@@ -176,7 +176,7 @@ function startLayer({ descriptor, diffId }: Layer, task: Task, context: LayerCon
     signal,
     diffId,
     path: work.file(hex),
-    ...(options.reference === true ? { original: descriptor } : {}),
+    ...(options.reference === true || options.tarfs === true ? { original: descriptor } : {}),
     what: `layer "${descriptor.digest}"`,
     open: () => {
       start = performance.now();

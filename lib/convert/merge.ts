@@ -33,7 +33,7 @@ export async function mergeIntoBootstrap(
   layers: readonly PackedContent[],
   options: MergeOptions,
 ): Promise<MergedImage> {
-  const { fsVersion = 6, chunkSize, compressor, digester, dictionary, prefetch } = options;
+  const { fsVersion = 6, chunkSize, compressor, digester, dictionary, prefetch, tarfs = false } = options;
   const infos = new Map<string, BlobInfo>();
   for (const { blob, file } of layers) if (file.info !== undefined) infos.set(blob.id, file.info);
   uniteBlobs(layers, dictionary !== undefined);
@@ -44,6 +44,7 @@ export async function mergeIntoBootstrap(
     version: fsVersion,
     hasher: await chunkHasher(digester),
     chunkSize,
+    tarfs,
     compressor: reference?.file.info?.compressor ?? compressor,
     blobs: (blob) => infos.get(blob.id) ?? dictionary?.info(blob),
     hasXattr: "always",

@@ -107,6 +107,8 @@ function changeable({ name, bootstrap }: NydusImage): Bootstrap {
     throw new NydusError("unsupported", `Cannot optimize "${name}": ${state}`);
   };
   if (bootstrap.version === 5) return refuse("it is RAFS v5; convert the original image again");
+  if (bootstrap.superblock.tarfs)
+    return refuse("its files lie in tars; convert the original image otherwise");
   // A copy of some of its chunks in the clear would undo the encryption.
   if (bootstrap.blobs.some(({ cipher }) => cipher !== undefined)) return refuse("its data is encrypted");
   return bootstrap;

@@ -9,6 +9,7 @@ import { chunkHasher, type Digest, Digester } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
 import { Dictionary, type DictionaryTable } from "../blob/dictionary.ts";
 import { ReferenceWriter } from "../blob/reference-writer.ts";
+import { TarfsWriter } from "../blob/tarfs-writer.ts";
 import { decompressed, sniffed } from "../content/decompress.ts";
 import { IndexedGunzip } from "../content/indexed-gunzip.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
@@ -22,7 +23,7 @@ export interface PackOptions extends PackFormat {
   readonly what: string;
   /** Of the uncompressed tar, as the image's config has it. */
   readonly diffId?: Digest;
-  /** Leave the data where it is, if that can be: in this layer of the source. */
+  /** Leave the data where it is, if that can be: in this layer of the source. With `tarfs` it always is. */
   readonly original?: Descriptor;
   /** Chunks that are not stored again. */
   readonly dictionary?: DictionaryTable;
@@ -48,7 +49,7 @@ export async function packLayer(
   options: PackOptions,
 ): Promise<PackedLayer> {
   const tar = new Digester();
-  const opened = await openLayer(source, options);
+  const opened = await openLayer(source, options, tar);
   const hashed = async function* (): AsyncGenerator<Uint8Array> {
     for await (const piece of opened.tar) {
       tar.update(piece);
@@ -70,13 +71,22 @@ export async function packLayer(
   return { ...(await packer.finish()), diffId, tarSize: tar.size, entries };
 }
 
-async function openLayer(source: AsyncIterable<Uint8Array>, options: PackOptions): Promise<OpenedLayer> {
+/** @param passed counts what has been read of the tar */
+async function openLayer(
+  source: AsyncIterable<Uint8Array>,
+  options: PackOptions,
+  passed: { readonly size: number },
+): Promise<OpenedLayer> {
   const { original, path, what } = options;
   const hasher = await chunkHasher(options.digester);
   if (original === undefined) {
     const dictionary = options.dictionary && new Dictionary(options.dictionary);
     const writer = blobWriter(path, options, { hasher, secret: options.diffId, dictionary });
     return { tar: decompressed(source, what), packer: new Packer(writer, options, dictionary) };
+  }
+  if (options.tarfs === true) {
+    const writer = new TarfsWriter(path, original, passed);
+    return { tar: decompressed(source, what), packer: new Packer(writer, options) };
   }
   const { kind, whole } = await sniffed(source);
   if (kind === "gzip") {
@@ -89,7 +99,7 @@ async function openLayer(source: AsyncIterable<Uint8Array>, options: PackOptions
     return { tar: whole, packer: new Packer(writer, options) };
   }
   // Nothing can be entered in the middle of other formats: such a layer is converted after all.
-  return await openLayer(whole, withoutOriginal(options));
+  return await openLayer(whole, withoutOriginal(options), passed);
 }
 
 function withoutOriginal({ original: _, ...options }: PackOptions): PackOptions {

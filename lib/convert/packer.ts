@@ -28,13 +28,15 @@ export interface PackFormat {
   readonly batchSize?: number;
   /** AES-128-XTS; the key is in the bootstrap. */
   readonly encrypt?: boolean;
+  /** Files stay where they are in the tars of their layers. */
+  readonly tarfs?: boolean;
 }
 
 export const DEFAULT_COMPRESSOR = "zstd";
 
 /** The members of `PackFormat` alone, for messages and other options. */
 export function packFormat(options: PackFormat): PackFormat {
-  const { fsVersion, compressor, digester, chunkSize, batchSize, encrypt } = options;
+  const { fsVersion, compressor, digester, chunkSize, batchSize, encrypt, tarfs } = options;
   return {
     ...(fsVersion === undefined ? {} : { fsVersion }),
     compressor,
@@ -42,6 +44,7 @@ export function packFormat(options: PackFormat): PackFormat {
     chunkSize,
     ...(batchSize === undefined ? {} : { batchSize }),
     ...(encrypt === undefined ? {} : { encrypt }),
+    ...(tarfs === undefined ? {} : { tarfs }),
   };
 }
 
@@ -53,7 +56,7 @@ export interface PackedContent {
   readonly file: BlobFile;
 }
 
-/** A blob that is being written: `BlobWriter`, `ReferenceWriter`. */
+/** A blob that is being written: `BlobWriter`, `ReferenceWriter`, `TarfsWriter`. */
 export interface ChunkWriter extends Disposable {
   readonly blob: BlobRef;
   /** Whether to wait for `room` before adding more. */
@@ -105,7 +108,7 @@ export class Packer implements Disposable {
   }
 
   async finish(): Promise<PackedContent> {
-    const { fsVersion = 6, compressor, digester, chunkSize } = this.#format;
+    const { fsVersion = 6, compressor, digester, chunkSize, tarfs = false } = this.#format;
     const tree = this.#tree.root;
     const { blob } = this.#writer;
     const hasher = await chunkHasher(digester);
@@ -114,6 +117,7 @@ export class Packer implements Disposable {
         version: fsVersion,
         hasher,
         chunkSize,
+        tarfs,
         compressor: info?.compressor ?? compressor,
         blobs: (ref) => (ref === blob ? info : this.#dictionary?.info(ref)),
       }),

@@ -11,7 +11,7 @@
 import { type Digest, digestHex } from "../base/digest.ts";
 import { corrupt, NydusError } from "../base/error.ts";
 import { readLayerBootstrap } from "../blob/layer-bootstrap.ts";
-import { loadChunkMaps } from "../blob/load-chunk-maps.ts";
+import { isOverTars, loadChunkMaps } from "../blob/load-chunk-maps.ts";
 import type { NydusImage } from "../image/nydus-image.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { ANNOTATION } from "../oci/media-types.ts";
@@ -38,6 +38,7 @@ export async function restoreLayers(
 ): Promise<readonly RestoredLayer[]> {
   const blobs = ownLayers(image.image?.manifest.layers ?? []);
   if (blobs.length === 0) throw unsupported("it has no layers but its bootstrap");
+  if (isOverTars(image.bootstrap)) throw unsupported("its files lie in the original layers' tars");
   const { fetcher } = image;
   const layers: RestoredLayer[] = [];
   for (const blob of blobs) {

@@ -5,6 +5,7 @@
  * @module
  */
 import { digestFromHex } from "../base/digest.ts";
+import { isOverTars } from "../blob/load-chunk-maps.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { Manifest } from "../oci/manifest.ts";
@@ -14,7 +15,8 @@ import { readBootstrapLayer } from "./bootstrap-layer.ts";
 import { isNydusImage } from "./load.ts";
 
 /**
- * Sizes come from the bootstrap's blob table; a layer that the image does not read from is not in it, and not needed.
+ * Sizes come from the bootstrap's blob table, or, where that has those of tars only, from the store. A layer that the image
+ * does not read from is not in it, and not needed.
  *
  * @throws corrupt, and what the store throws
  */
@@ -27,9 +29,16 @@ export async function originalLayers(
     manifest.layers.flatMap(({ annotations }) => annotations?.[ANNOTATION.nydusRef] ?? []),
   );
   if (named.size === 0 || !isNydusImage(manifest)) return [];
-  const { blobs } = openImage(await readBootstrapLayer(store, { manifest }, options));
-  return blobs
+  const image = openImage(await readBootstrapLayer(store, { manifest }, options));
+  const layers = image.blobs
     .map(({ id, compressedSize }) => ({ digest: digestFromHex(id), size: compressedSize }))
     .filter(({ digest }) => named.has(digest))
     .map((layer) => ({ mediaType: MEDIA.ociLayerGzip, ...layer }));
+  if (!isOverTars(image)) return layers;
+  return await Promise.all(
+    layers.map(async (layer) => ({
+      ...layer,
+      size: (await store.sizeOf?.(layer.digest, options)) ?? layer.size,
+    })),
+  );
 }
