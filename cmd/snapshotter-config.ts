@@ -56,6 +56,10 @@ export const SERVE_FLAGS: Readonly<Record<string, Flag>> = {
     value: "DIR",
     help: `where running mounts are found (${ROOTS_RUN_DIRECTORY})`,
   },
+  referrers: {
+    type: "boolean",
+    help: "start ordinary images through Nydus images that refer to them (whoever can push there can put one)",
+  },
   ...SOURCE_FLAGS,
   ...CREDENTIAL_FLAGS,
   supervised: {

@@ -22,6 +22,7 @@ import { layerAdopter } from "../lib/snapshot/adopt-layers.ts";
 import { keepCollecting } from "../lib/snapshot/collect-loop.ts";
 import type { FailedImage } from "../lib/snapshot/image-mounts.ts";
 import type { Snapshot } from "../lib/snapshot/metastore.ts";
+import { Referrers } from "../lib/snapshot/referrers.ts";
 import { keepRepairing } from "../lib/snapshot/repair-loop.ts";
 import { chainIdOf, findReferences } from "../lib/snapshot/resolve-reference.ts";
 import { DEFAULT_SNAPSHOTTER_ADDRESS, serveSnapshots } from "../lib/snapshot/service.ts";
@@ -96,10 +97,21 @@ async function serve(args: Arguments, { print, signal }: Context, events: EventL
     const chainId = chainIdOf(bootstrap);
     return chainId === undefined ? [] : await findReferences(containerd, chainId, namespace);
   };
+  const openImage = (reference: string) =>
+    openStore(reference, { ...access, credentials: credentials.source });
+  const referrers = args.boolean("referrers")
+    ? new Referrers({
+        openImage,
+        check: (path) => mounter.check(path),
+        directory: join(root, "referring"),
+        log,
+      })
+    : undefined;
   await using snapshotter = await Snapshotter.open({
     ...{ root, mounter, log },
     findReferences: references,
-    adopt: layerAdopter((reference) => openStore(reference, { ...access, credentials: credentials.source })),
+    adopt: layerAdopter(openImage, referrers),
+    findReferrer: async (layer) => referrers?.find(layer),
     rememberCredentials: (reference, login) => credentials.pulls.remember("label", reference, login),
   });
   const operations = new OperationRecorder();

@@ -31,16 +31,22 @@ export interface RestoredLayer {
   readonly maps: readonly ChunkMap[];
 }
 
+/** A layer, the blob that was made of it, and the bootstrap that was in there. */
+export interface StoredLayer extends RestoredLayer {
+  readonly blob: Descriptor;
+  readonly bootstrap: Uint8Array;
+}
+
 /** @returns lowest first. @throws corrupt, unsupported when the layers cannot be restored; what the source throws */
 export async function restoreLayers(
   image: NydusImage,
   options: { readonly signal?: AbortSignal } = {},
-): Promise<readonly RestoredLayer[]> {
+): Promise<readonly StoredLayer[]> {
   const blobs = ownLayers(image.image?.manifest.layers ?? []);
   if (blobs.length === 0) throw unsupported("it has no layers but its bootstrap");
   if (isOverTars(image.bootstrap)) throw unsupported("its files lie in the original layers' tars");
   const { fetcher } = image;
-  const layers: RestoredLayer[] = [];
+  const layers: StoredLayer[] = [];
   for (const blob of blobs) {
     const bootstrap = await readLayerBootstrap(fetcher, blob, options);
     if (bootstrap === undefined) throw unsupported(`blob "${blob.digest}" holds no bootstrap of its own`);
@@ -51,8 +57,8 @@ export async function restoreLayers(
   throw corrupt(`Cannot restore the layers: they differ from the image at "${value.path}"`);
 }
 
-/** Neither the bootstrap, nor what chunk dictionaries brought. */
-function ownLayers(layers: readonly Descriptor[]): readonly Descriptor[] {
+/** A Nydus image's, without the bootstrap and what chunk dictionaries brought. */
+export function ownLayers(layers: readonly Descriptor[]): readonly Descriptor[] {
   const { annotations } = layers.at(-1) ?? {};
   const brought = annotations?.[ANNOTATION.nydusReferenceBlobIds] ?? "";
   return layers
@@ -67,7 +73,7 @@ function unsupported(state: string): NydusError {
   return new NydusError("unsupported", `Cannot restore the layers: ${state}`);
 }
 
-async function restoredLayer(bytes: Uint8Array, blob: Descriptor, image: NydusImage): Promise<RestoredLayer> {
+async function restoredLayer(bytes: Uint8Array, blob: Descriptor, image: NydusImage): Promise<StoredLayer> {
   const [violation] = await checkImage(bytes);
   if (violation !== undefined)
     throw corrupt(`Cannot restore layer "${blob.digest}": ${violation.path}: ${violation.message}`);
@@ -80,5 +86,5 @@ async function restoredLayer(bytes: Uint8Array, blob: Descriptor, image: NydusIm
   for (const ref of blobsOf(root)) if (isPlaceholder(ref.id)) ref.id = own;
   const loaded = await loadChunkMaps(bootstrap, { fetcher: image.fetcher, ownId: own });
   const maps = loaded.map((map) => (isPlaceholder(map.blobId) ? { ...map, blobId: own } : map));
-  return { tree: withImplicit(root), maps };
+  return { blob, bootstrap: bytes, tree: withImplicit(root), maps };
 }

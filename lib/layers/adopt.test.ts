@@ -23,7 +23,8 @@ import { NydusImage } from "../image/nydus-image.ts";
 import { openStore } from "../image/open.ts";
 import { isPieced } from "../rafs/chunk-map.ts";
 import type { Directory } from "../tree/tree.ts";
-import { adoptedPlace, adoptForNow, adoptImage } from "./adopt.ts";
+import { adoptForNow, adoptImage } from "./adopt.ts";
+import { adoptedPlace } from "./adopted-place.ts";
 
 const FORMATS: readonly TocFormat[] = ["estargz", "zstd:chunked", "podman"];
 const MIB = 1024 * 1024;

@@ -9,22 +9,21 @@
  *
  * @module
  */
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, rename } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { ByteString } from "../base/byte-string.ts";
 import { digestHex } from "../base/digest.ts";
-import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { isCode, NydusError } from "../base/error.ts";
 import { type Progress, silent } from "../base/progress.ts";
 import type { Fetcher } from "../content/content.ts";
-import { syncDirectory, writeFileAtomically } from "../content/files.ts";
 import { mergeIntoBootstrap } from "../convert/merge.ts";
 import type { PackedContent } from "../convert/packer.ts";
 import { PackingThreads } from "../convert/packing-threads.ts";
 import { WorkDirectory } from "../convert/work-directory.ts";
 import { type AdoptedImage, LAYER_BLOBS } from "../image/adopted.ts";
 import type { Image, Layer } from "../image/load.ts";
+import { makeAdopted, writeAdopted } from "./adopted-place.ts";
 import { hasToc } from "./find-toc.ts";
 import { readTocLayer } from "./toc-layer.ts";
 
@@ -33,20 +32,10 @@ export interface AdoptOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What is made otherwise is made anew. */
-const VERSION = 1;
 /** Of every layer, so that one image can be made of all kinds. */
 const FORMAT = { chunkSize: 2 ** 20, digester: "sha256", compressor: "zstd" } as const;
 /** Each layer that is indexed may take tens of megabytes. */
 const MAX_LAYERS = 16;
-
-const BOOTSTRAP = "image.boot";
-const DESCRIPTION = "adopted.json";
-
-/** Where a cache directory keeps an image. */
-export function adoptedPlace(cacheDirectory: string, { descriptor }: Image): string {
-  return join(cacheDirectory, "adopted", digestHex(descriptor.digest));
-}
 
 /**
  * @param place a directory of its own; what is in it already is taken
@@ -58,29 +47,9 @@ export async function adoptImage(
   place: string,
   options: AdoptOptions = {},
 ): Promise<AdoptedImage> {
-  const there = adoptedIn(place);
-  if (there !== undefined) return there;
-  await make(store, image, place, options);
-  const made = adoptedIn(place);
-  if (made !== undefined) return made;
-  throw new NydusError("internal", `Cannot use "${place}": what was just made there is gone`);
-}
-
-/** What an earlier call made in a directory. */
-export function adoptedIn(place: string): AdoptedImage | undefined {
-  const format = described(place);
-  return format === undefined ? undefined : { bootstrap: join(place, BOOTSTRAP), format };
-}
-
-/** What the image in a directory is; undefined when there is none that we can use. */
-function described(place: string): string | undefined {
-  try {
-    const text = readFileSync(join(place, DESCRIPTION), "utf8");
-    const { version, format } = JSON.parse(text) as Partial<Record<string, unknown>>;
-    return version === VERSION && typeof format === "string" ? format : undefined;
-  } catch {
-    return undefined; // not there, or damaged: it is made anew
-  }
+  return await makeAdopted(place, `use image "${image.descriptor.digest}"`, async (work) => {
+    await write(work, await readLayers(store, image, join(work, LAYER_BLOBS), options));
+  });
 }
 
 /** For one look: what is made goes away with it. */
@@ -97,39 +66,6 @@ export async function adoptForNow(
   } catch (error) {
     await dispose();
     throw error;
-  }
-}
-
-/** The directory gets its name when everything in it is on disk. Whoever is first wins. */
-async function make(store: Fetcher, image: Image, place: string, options: AdoptOptions): Promise<void> {
-  const parent = dirname(place);
-  await mkdir(parent, { recursive: true, mode: 0o700 });
-  await removeLeftOvers(parent);
-  const work = await mkdtemp(join(parent, `${PARTIAL}${process.pid}-`));
-  try {
-    await write(work, await readLayers(store, image, join(work, LAYER_BLOBS), options));
-    if (described(place) === undefined) await rm(place, { recursive: true, force: true });
-    await rename(work, place);
-    await syncDirectory(parent);
-  } catch (error) {
-    await rm(work, { recursive: true, force: true });
-    if (described(place) === undefined) throw toNydusError(error, `use image "${image.descriptor.digest}"`);
-  }
-}
-
-const PARTIAL = ".adopting-";
-
-/** Milliseconds. In another PID namespace, a process that works here may not be seen. */
-const LEFT_BEHIND = 3_600_000;
-
-/** Of processes that were killed. */
-async function removeLeftOvers(parent: string): Promise<void> {
-  for (const name of await readdir(parent)) {
-    const pid = name.startsWith(PARTIAL) ? Number.parseInt(name.slice(PARTIAL.length), 10) : Number.NaN;
-    if (Number.isNaN(pid) || existsSync(`/proc/${pid}`)) continue;
-    const path = join(parent, name);
-    const since = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-    if (Date.now() - since > LEFT_BEHIND) await rm(path, { recursive: true, force: true });
   }
 }
 
@@ -210,13 +146,9 @@ async function indexLayer(store: Fetcher, layer: Layer, reading: Reading): Promi
 async function write(work: string, layers: readonly ReadLayer[]): Promise<void> {
   const prefetch = layers.flatMap((layer) => layer.prefetch);
   const { bootstrap } = await mergeIntoBootstrap(layers, { ...FORMAT, prefetch });
-  const mode = { mode: 0o600 };
-  for (const { file } of new Set(layers)) {
-    if (file.info === undefined || file.chunkInfo === undefined) continue;
-    await writeFileAtomically(join(work, `${file.info.id}.blob.meta`), file.chunkInfo, mode);
-  }
-  const formats = [...new Set(layers.map(({ format }) => format))].sort();
-  const description = JSON.stringify({ version: VERSION, format: formats.join(" + ") });
-  await writeFileAtomically(join(work, BOOTSTRAP), bootstrap, mode);
-  await writeFileAtomically(join(work, DESCRIPTION), Buffer.from(description), mode);
+  const chunkInfos = layers.flatMap(({ file: { info, chunkInfo } }) =>
+    info === undefined || chunkInfo === undefined ? [] : [[info.id, chunkInfo] as const],
+  );
+  const format = [...new Set(layers.map((layer) => layer.format))].sort().join(" + ");
+  await writeAdopted(work, { bootstrap, format, chunkInfos: new Map(chunkInfos) });
 }

@@ -1,6 +1,7 @@
 /**
- * Layers with a table of contents (eStargz, zstd:chunked) that containerd did not fetch: the image up to such a layer gets
- * a bootstrap, in the layer's own directory, when the first container needs it.
+ * Layers that containerd did not fetch, because they have a table of contents (eStargz, zstd:chunked) or a Nydus image
+ * refers to their image: the image up to such a layer gets a bootstrap, in the layer's own directory, when the first
+ * container needs it. Any layers can be mounted so: those that nothing else is known of are read once.
  *
  * @module
  */
@@ -10,10 +11,12 @@ import { chainIds } from "../containerd/chain-id.ts";
 import type { AdoptedImage } from "../image/adopted.ts";
 import { type Image, loadImage } from "../image/load.ts";
 import type { OpenedStore } from "../image/open.ts";
-import { adoptedIn, adoptImage } from "../layers/adopt.ts";
+import { adoptImage } from "../layers/adopt.ts";
+import { adoptedIn } from "../layers/adopted-place.ts";
 import { ANNOTATION } from "../oci/media-types.ts";
 import { purposeOf } from "./labels.ts";
 import type { Snapshot } from "./metastore.ts";
+import type { Referrers } from "./referrers.ts";
 import { chainIdOf } from "./resolve-reference.ts";
 
 /** @param place a directory of the layer's own, which need not exist */
@@ -26,25 +29,32 @@ export const noAdoption: AdoptLayers = async ({ name }) => {
   );
 };
 
-/** Whether the snapshot stands for layers that were not fetched, and that are mounted by their tables of contents. */
+/** Whether the snapshot stands for layers of an ordinary image that were not fetched. */
 export function isAdopted({ layer, labels }: Pick<Snapshot, "layer" | "labels">): boolean {
   return layer === "nydus-bootstrap" && !(ANNOTATION.nydusBootstrap in labels);
 }
 
 /**
  * @param openImage opens the store that an image's reference names
+ * @param referrers if given, Nydus images that refer to an image are taken
  */
-export function layerAdopter(openImage: (reference: string) => Promise<OpenedStore>): AdoptLayers {
+export function layerAdopter(
+  openImage: (reference: string) => Promise<OpenedStore>,
+  referrers?: Pick<Referrers, "adopt">,
+): AdoptLayers {
   return async (snapshot, reference, place) => {
     // A mount that comes back after a restart must not need the registry.
     const there = adoptedIn(place);
     if (there !== undefined) return there;
-    const { store, reference: tag } = await openImage(reference);
-    await using _store = store;
     const { manifest } = purposeOf(snapshot.labels);
     const chainId = chainIdOf(snapshot);
     if (chainId === undefined)
       throw new NydusError("not_found", `Cannot mount snapshot "${snapshot.name}": it has no chain ID`);
+    const referring =
+      manifest === undefined ? undefined : await referrers?.adopt({ reference, manifest, chainId }, place);
+    if (referring !== undefined) return referring;
+    const { store, reference: tag } = await openImage(reference);
+    await using _store = store;
     return await adoptImage(store, upTo(await loadImage(store, manifest ?? tag), chainId), place);
   };
 }

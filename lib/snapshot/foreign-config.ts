@@ -166,7 +166,7 @@ const SNAPSHOTTER_RULES: Readonly<Record<string, Rule>> = {
   "image.public_key_file": needless,
   "image.validate_signature": unless(OFF, "is NOT done: images are not checked against signatures"),
   "experimental.enable_stargz": needless, // always
-  "experimental.enable_referrer_detect": unless(OFF, "is done by nydus-tool pull --referrers only"),
+  "experimental.enable_referrer_detect": switchedOn("referrers"),
   "experimental.enable_index_detect": unless(OFF, "is done by nydus-tool pull only"),
   "experimental.enable_backend_source": unless(OFF, "is not supported"),
   "experimental.tarfs.enable_tarfs": unless(OFF, "is not supported"),

@@ -84,6 +84,17 @@ export class ImageMounts {
     }
   }
 
+  /** A container will need what the registry has now. Failures wait until then. */
+  async adoptAhead(layer: Snapshot): Promise<void> {
+    const { reference } = layer;
+    if (reference === undefined || !isAdopted(layer)) return;
+    try {
+      await this.#turns.run(layer.id, () => this.#bootstrap(layer, reference));
+    } catch (error) {
+      this.#parts.log.warn("cannot prepare an image", { snapshot: layer.name, error: messageOf(error) });
+    }
+  }
+
   /** Mount the image unless it is mounted; gives back its mount point. */
   ensure(bootstrap: Snapshot, namespace: string | undefined): Promise<string> {
     return this.#turns.run(bootstrap.id, () => this.#ensure(bootstrap, namespace));

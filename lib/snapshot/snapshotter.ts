@@ -2,8 +2,8 @@
  * A containerd snapshotter: layers that containerd unpacks, containers on top of them, and Nydus images that are
  * mounted instead of unpacked. This class is the whole contract; `service.ts` only carries it over gRPC.
  *
- * eStargz and zstd:chunked layers that a client announces as such are not fetched either: a bootstrap is made of them
- * when the first container needs it.
+ * eStargz and zstd:chunked layers that a client announces as such are not fetched either, nor those of an image that a
+ * Nydus image refers to: a bootstrap is made of them when the first container needs it.
  *
  * How a Nydus image passes through: each data layer is committed at once, empty, and answered with `exists`, which tells
  * containerd not to fetch it; the bootstrap layer is prepared like any other and unpacked by containerd; a container on
@@ -13,6 +13,7 @@
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { isDigest } from "../base/digest.ts";
 import { isCode, NydusError } from "../base/error.ts";
 import { type Logger, quietLogger } from "../base/log.ts";
 import type { Mount, Usage } from "../containerd/snapshots.ts";
@@ -32,6 +33,7 @@ import { type IdMapping, type Lowers, mapLowers, unmapLowers } from "./mapped-lo
 import { Metastore, type Snapshot } from "./metastore.ts";
 import type { Mounter } from "./mounter.ts";
 import { mountsOf } from "./mounts.ts";
+import type { LayerPlace, ReferredLayer } from "./referrers.ts";
 import { namespaceOf } from "./resolve-reference.ts";
 import { diskUsage } from "./usage.ts";
 
@@ -42,9 +44,14 @@ export interface SnapshotterOptions {
   readonly mounter: Mounter;
   readonly findReferences?: FindReferences;
   readonly adopt?: AdoptLayers;
+  /** Whether a Nydus image refers to a layer's image. */
+  readonly findReferrer?: FindReferrer;
   readonly rememberCredentials?: RememberCredentials;
   readonly log?: Logger;
 }
+
+/** Undefined when there is none. Never fails. */
+export type FindReferrer = (layer: ReferredLayer) => Promise<LayerPlace | undefined>;
 
 export interface CreateRequest {
   readonly key: string;
@@ -73,6 +80,7 @@ export class Snapshotter implements AsyncDisposable {
   readonly #mounter: Mounter;
   readonly #images: ImageMounts;
   readonly #needs: CacheNeeds;
+  readonly #findReferrer: FindReferrer;
   readonly #log: Logger;
 
   private constructor(options: SnapshotterOptions, directories: SnapshotDirectories, metastore: Metastore) {
@@ -81,6 +89,7 @@ export class Snapshotter implements AsyncDisposable {
     this.#mounter = options.mounter;
     this.#log = options.log ?? quietLogger;
     this.#needs = new CacheNeeds(metastore, directories);
+    this.#findReferrer = options.findReferrer ?? (async () => undefined);
     this.#images = new ImageMounts({
       metastore,
       directories,
@@ -128,34 +137,44 @@ export class Snapshotter implements AsyncDisposable {
   async prepare(request: CreateRequest): Promise<readonly Mount[]> {
     const purpose = purposeOf(request.labels);
     const { target } = purpose;
-    if (purpose.layer === "nydus-data" && target !== undefined)
-      throw this.#skip(request, purpose, target, "nydus-data");
-    if (this.#isLazy(request, purpose) && target !== undefined) {
-      if (purpose.credentials !== undefined) this.#images.remember(0, purpose.credentials, purpose.reference);
-      throw this.#skip(request, purpose, target, "nydus-bootstrap");
+    if (target === undefined) return this.#create("active", request, purpose);
+    if (purpose.layer === "nydus-data") {
+      this.#skip(request, purpose, target, "nydus-data");
+      throw taken(target);
     }
-    return this.#create("active", request, purpose);
+    const place = await this.#lazyPlace(request, purpose);
+    if (place === undefined) return this.#create("active", request, purpose);
+    const skipped = this.#skip(request, purpose, target, "nydus-bootstrap");
+    if (place === "top") void this.#images.adoptAhead(skipped);
+    throw taken(target);
   }
 
   async view(request: CreateRequest): Promise<readonly Mount[]> {
     return this.#create("view", request, purposeOf(request.labels));
   }
 
-  /** A layer that is mounted by its table of contents: each below it must be one, for an image is mounted as a whole. */
-  #isLazy({ parent }: CreateRequest, { hasToc, reference }: Purpose): boolean {
-    if (!hasToc || reference === undefined) return false;
+  /**
+   * Where a layer that need not be fetched is in its image. Of layers with a table of contents each below must be one, for
+   * an image is mounted as a whole.
+   */
+  async #lazyPlace({ parent }: CreateRequest, purpose: Purpose): Promise<LayerPlace | undefined> {
+    const { layer, target = "", hasToc, reference, manifest, credentials } = purpose;
+    if (layer !== "plain" || reference === undefined) return undefined;
+    if (credentials !== undefined) this.#images.remember(0, credentials, reference);
     const below = parent === "" ? undefined : this.#metastore.find(parent);
-    return parent === "" || (below !== undefined && isAdopted(below));
+    if (hasToc && (parent === "" || (below !== undefined && isAdopted(below)))) return "lower";
+    if (manifest === undefined || !isDigest(target)) return undefined;
+    return await this.#findReferrer({ reference, manifest, chainId: target });
   }
 
   /** Commit a layer without its data. The same layer may be there already, even from another namespace. */
-  #skip(request: CreateRequest, purpose: Purpose, target: string, layer: LayerKind): NydusError {
+  #skip(request: CreateRequest, purpose: Purpose, target: string, layer: LayerKind): Snapshot {
     const { parent } = request;
     const there = this.#metastore.find(target);
-    const taken = there !== undefined && there.parent !== parent;
-    const name = taken ? `${target}@${parent}` : target;
+    const isOther = there !== undefined && there.parent !== parent;
+    const name = isOther ? `${target}@${parent}` : target;
     try {
-      this.#metastore.create(
+      return this.#metastore.create(
         {
           name,
           parent,
@@ -172,8 +191,8 @@ export class Snapshotter implements AsyncDisposable {
       );
     } catch (error) {
       if (!isCode(error, "exists")) throw error;
+      return this.#metastore.get(name);
     }
-    return new NydusError("exists", `target snapshot "${target}"`);
   }
 
   async #create(
@@ -387,6 +406,11 @@ interface Stack extends Lowers {
   readonly mapping?: IdMapping;
   /** Whose root directory shows through. */
   readonly top: string | undefined;
+}
+
+/** Tells containerd that it need not fetch the layer. */
+function taken(target: string): NydusError {
+  return new NydusError("exists", `target snapshot "${target}"`);
 }
 
 function namespaceIn(request: CreateRequest): { namespace?: string } {

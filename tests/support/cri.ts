@@ -18,16 +18,19 @@ export interface CriConfig {
   readonly snapshotter: string;
   /** Reference of the image that keeps a pod's namespaces. */
   readonly pause: string;
+  /** The pods'; each of the tests that may run at once needs one of its own. */
+  readonly subnet?: string;
 }
 
 const CRI = 'plugins."io.containerd.grpc.v1.cri"';
 
 /** Lines for config.toml; writes CNI's configuration beside. */
-export function criConfig({ directory, snapshotter, pause }: CriConfig): string {
+export function criConfig(given: CriConfig): string {
+  const { directory, snapshotter, pause, subnet = "10.213.0.0/24" } = given;
   mkdirSync(`${directory}/cni`, { recursive: true });
   const ptp = {
     type: "ptp",
-    ipam: { type: "host-local", dataDir: `${directory}/addresses`, ranges: [[{ subnet: "10.213.0.0/24" }]] },
+    ipam: { type: "host-local", dataDir: `${directory}/addresses`, ranges: [[{ subnet }]] },
   };
   const network = { cniVersion: "0.4.0", name: "test", plugins: [ptp] };
   writeFileSync(`${directory}/cni/10-test.conflist`, JSON.stringify(network));
