@@ -5,36 +5,15 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { checkTree, writeExpected } from "./support/check-tree.ts";
-import {
-  type Fault,
-  type FaultRegistry,
-  type SeenRequest,
-  startFaultRegistry,
-} from "./support/fault-registry.ts";
-import { expectedTree, fileNode, type Model, node } from "./support/model.ts";
+import { type FaultRegistry, type SeenRequest, startFaultRegistry } from "./support/fault-registry.ts";
+import { expectedTree } from "./support/model.ts";
 import { writeLayout } from "./support/oci-layout.ts";
 import { run } from "./support/process.ts";
-import { Random } from "./support/random.ts";
+import { FAULTS, STUCK, troubledTree } from "./support/source-troubles.ts";
 import { tarOf } from "./support/tar-builder.ts";
 import { openWorkspace, type Workspace, workspace } from "./support/workspace.ts";
 
 const READERS = 4;
-
-/** Enough for several requests, in files small and large. */
-function model(): Model {
-  const random = new Random(11);
-  const files = Array.from(
-    { length: 30 },
-    (_, i) => [`small-${i}`, fileNode(random.noise(20_000 + i))] as const,
-  );
-  return new Map([
-    ["", node("dir", { implicit: true })],
-    ...files,
-    ["noise", fileNode(random.noise(3_000_000))],
-    ["prose", fileNode(random.prose(1_000_000))],
-    ["last", fileNode(random.noise(1_500_000))],
-  ]);
-}
 
 let place: Workspace;
 let registry: FaultRegistry;
@@ -45,8 +24,10 @@ let blob: { readonly digest: string; readonly size: number };
 
 beforeAll(async () => {
   place = await openWorkspace();
-  await writeExpected(place.path("tree.jsonl"), expectedTree(model()));
-  const items = [...model()].filter(([path]) => path !== "").map(([path, entry]) => ({ path, ...entry }));
+  await writeExpected(place.path("tree.jsonl"), expectedTree(troubledTree()));
+  const items = [...troubledTree()]
+    .filter(([path]) => path !== "")
+    .map(([path, entry]) => ({ path, ...entry }));
   await writeLayout(place.path("source"), [tarOf(items)]);
   const root = place.path("registry");
   [registry, mirror] = [await startFaultRegistry({ root }), await startFaultRegistry({ root })];
@@ -83,25 +64,6 @@ async function check(flags: readonly string[], begin: () => void): Promise<void>
 function blobReads(server: FaultRegistry): readonly SeenRequest[] {
   return server.reads.filter(({ digest }) => digest === blob.digest);
 }
-
-const FAULTS: readonly (readonly [what: string, fault: Fault])[] = [
-  ["401", { kind: "status", status: 401 }],
-  ["403", { kind: "status", status: 403 }],
-  ["429 with Retry-After", { kind: "status", status: 429, retryAfter: 1 }],
-  ["500", { kind: "status", status: 500 }],
-  ["503", { kind: "status", status: 503 }],
-  ["a broken connection", { kind: "reset" }],
-  ["a body that breaks off", { kind: "reset", after: 100_000 }],
-  ["a short body", { kind: "short", missing: 100 }],
-  ["a wrong bit", { kind: "flip", at: 300 }],
-  ["a redirect that expires", { kind: "redirect", uses: 1 }],
-  ["no answer", { kind: "hang" }],
-];
-/** What is asked again from where it stuck has another range each time: these meet every other request. */
-const STUCK: readonly (readonly [what: string, fault: Fault])[] = [
-  ["a body that stops", { kind: "hang", after: 100_000 }],
-  ["a body that crawls", { kind: "trickle", bytes: 100 }],
-];
 
 describe("four readers see the right bytes", () => {
   test.each(FAULTS)("when each range is first answered by %s", async (_what, fault) => {

@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { mkdtemp, readdir } from "node:fs/promises";
 import { type Containerd, startContainerd } from "./containerd.ts";
 import { holdersOf } from "./holders.ts";
+import { endLostContainers } from "./lost-containers.ts";
 import { shellFiles, tarOfMachine } from "./machine-files.ts";
 import { writeLayout } from "./oci-layout.ts";
 import { type Output, run, type Service, startService, waitFor } from "./process.ts";
@@ -152,6 +153,11 @@ export class ChurnNode {
     await this.ctr("task", "rm", "--force", id);
     await this.ctr("container", "rm", id);
     await this.ctr("snapshots", "--snapshotter", "nydus", "rm", id);
+  }
+
+  /** Containers that containerd forgot when it was killed. Until they end, their root stays mounted. */
+  async endLostContainers(): Promise<void> {
+    await endLostContainers(this.containerd.directory);
   }
 
   /** What a client holds that was cut off: containerd would let it go after a day. */

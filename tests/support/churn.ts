@@ -197,6 +197,7 @@ export class Churn {
   async end(): Promise<void> {
     const node = this.#node;
     for (const id of await node.containers()) await node.removeContainer(id);
+    await node.endLostContainers();
     await node.removeLeases();
     for (const { reference } of node.images) await node.ctr("image", "rm", "--sync", reference);
     await expect.poll(() => this.#collected(), { timeout: 30_000, interval: 300 }).toEqual([]);

@@ -8,6 +8,7 @@
  */
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { endLostContainers } from "./lost-containers.ts";
 import { umountAllUnder } from "./mounts.ts";
 import { type Output, type RunOptions, run, type Service, startService, waitFor } from "./process.ts";
 
@@ -101,6 +102,7 @@ export async function startContainerd(options: ContainerdOptions): Promise<Conta
       if (service?.exitCode() === undefined) await removeContainers().catch(() => {});
       await service?.stop();
       await endShims(address);
+      await endLostContainers(directory);
       await umountAllUnder(directory);
       await rm(directory, { recursive: true, force: true });
     },

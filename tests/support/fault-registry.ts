@@ -34,8 +34,8 @@ export type Fault =
   | { readonly kind: "short"; readonly missing: number }
   /** The lowest bit of the body's byte `at` is turned over. */
   | { readonly kind: "flip"; readonly at: number }
-  /** The whole blob with status 200, whatever range was asked for. */
-  | { readonly kind: "ignore-range" }
+  /** The whole blob with status 200, whatever range was asked for; its second half when `rest` resolves. */
+  | { readonly kind: "ignore-range"; readonly rest?: Promise<void> }
   /**
    * To this URL; without one to the same blob at another address of this server, as registries on object stores do. The
    * address answers `uses` reads (all, when left out) and then 403, as signed addresses do when they expire.
@@ -59,6 +59,8 @@ export interface SeenRequest {
   readonly headers: IncomingHttpHeaders;
   /** Bytes of the body that were sent, so far. */
   sent: number;
+  /** Whether the connection it came over has ended. */
+  isGone(): boolean;
 }
 
 export interface FaultRegistry extends AsyncDisposable {
@@ -241,6 +243,7 @@ class Front implements FaultRegistry {
       query: /\?.*/.exec(incoming.url ?? "")?.[0] ?? "",
       headers: incoming.headers,
       sent: 0,
+      isGone: () => incoming.socket.destroyed,
     };
     this.#requests.push(seen);
     return seen;
@@ -300,6 +303,14 @@ class Front implements FaultRegistry {
       return;
     }
     if (fault?.kind === "trickle") return this.#trickle(bytes, fault.bytes, seen, outgoing);
+    if (fault?.kind === "ignore-range" && fault.rest !== undefined) {
+      const half = bytes.byteLength >> 1;
+      outgoing.write(bytes.subarray(0, half));
+      await fault.rest;
+      outgoing.end(bytes.subarray(half));
+      seen.sent += bytes.byteLength;
+      return;
+    }
     const stops = fault?.kind === "hang" || fault?.kind === "reset" ? fault.after : undefined;
     if (stops === undefined) {
       outgoing.end(bytes);

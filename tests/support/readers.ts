@@ -57,11 +57,20 @@ export async function processesThat(place: Workspace, which: keyof typeof VERBS)
   return found;
 }
 
-/** SIGKILLs the process that serves or the one that controls, and waits for the one that the survivor starts. */
-export async function killOne(place: Workspace, which: keyof typeof VERBS): Promise<void> {
+/**
+ * SIGKILLs the process that serves or the one that controls, and waits for the one that the survivor starts.
+ *
+ * @param moment when to do it: nothing happens in this process between its end and the kill
+ */
+export async function killOne(
+  place: Workspace,
+  which: keyof typeof VERBS,
+  moment: Promise<void> = Promise.resolve(),
+): Promise<void> {
   const [before, ...more] = await processesThat(place, which);
   if (before === undefined || more.length > 0)
     throw new Error(`Cannot kill the ${which}: there is not exactly one`);
+  await moment;
   process.kill(before, "SIGKILL");
   await waitFor(`another ${which}`, async () =>
     (await processesThat(place, which)).some((now) => now !== before),
