@@ -5,20 +5,21 @@
  *
  * @module
  */
-import { type ChunkHasher, digestFromHex, sameBytes } from "../base/digest.ts";
+import type { ChunkHasher } from "../base/digest.ts";
 import { corrupt, isCode, type NydusError, toNydusError } from "../base/error.ts";
-import { ExactReader } from "../base/exact-reader.ts";
+import type { ExactReader } from "../base/exact-reader.ts";
 import type { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import type { Fetcher, FetchOptions } from "../content/content.ts";
-import { MEDIA } from "../oci/media-types.ts";
-import { chunkAt, chunkDigest, isPieced } from "../rafs/chunk-map.ts";
+import { chunkAt } from "../rafs/chunk-map.ts";
 import type { CachedBlob, FetchedChunk } from "./cached-blob.ts";
 import { ChunkDecoder } from "./chunk-decoder.ts";
+import { ChunkRequests, type Places, type RequestCounters } from "./chunk-requests.ts";
 import type { DecodeThreads, StoredChunk } from "./decode-threads.ts";
 import { planRuns, type Run, storedOrder } from "./fetch-plan.ts";
+import { type Arrival, PendingChunks } from "./pending-chunks.ts";
 import { SourceCost, Streams } from "./read-ahead.ts";
-import { unlessSilent } from "./silence.ts";
+import { Silence } from "./silence.ts";
 import { StoredRanges } from "./stored-ranges.ts";
 
 const LARGEST_REQUEST = 4 << 20;
@@ -26,10 +27,6 @@ const LARGEST_REQUEST = 4 << 20;
 const PIECE = 2 << 20;
 /** Batches of one answer that may wait to be decoded while more of it arrives: what bounds memory. */
 const BATCHES = 2;
-/** Milliseconds; longer than the longest pause between two attempts. */
-const SECOND_LIMIT = 10_000;
-/** A chunk that fails its digest is asked for again, alone, this often before readers get an error. */
-const EXTRA_ATTEMPTS = 2;
 /** Downloads of a whole blob that may pass before a chunk of it is given up: one under way, and one from the start. */
 const WHOLE_PASSES = 2;
 
@@ -51,43 +48,33 @@ export interface BlobReaderOptions {
   readonly onAsked?: (chunks: Run) => void;
 }
 
-export interface BlobCounters {
-  /** Chunks that came from the source, their stored bytes, and runs (each one request unless retried). */
+interface BlobCounters extends RequestCounters {
+  /** Chunks that came from the source, and their stored bytes. */
   chunks: number;
   storedBytes: number;
-  runs: number;
-  /** Chunks that failed their digest and were asked for again. */
-  corruptChunks: number;
   /** Chunks that were verified but could not be written to the cache. */
   uncached: number;
-}
-
-/** Those that gave bytes of an answer, by name. */
-type Places = Set<string>;
-
-/** A chunk on its way. Its data is handed over only where it did not fit the cache. */
-interface Pending extends PromiseWithResolvers<Uint8Array | undefined> {
-  /** Somebody waits for it; otherwise it is only read ahead. */
-  wanted: boolean;
 }
 
 export class BlobReader {
   readonly counters: BlobCounters = { chunks: 0, storedBytes: 0, runs: 0, corruptChunks: 0, uncached: 0 };
   readonly #options: BlobReaderOptions;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new PendingChunks();
+  readonly #requests: ChunkRequests;
   /** Requests under way for readers, in contrast to prefetching. */
   readonly #demanded = new Set<Promise<void>>();
   readonly #streams = new Streams();
   readonly #cost: SourceCost;
+  readonly #silence: Silence;
   /** The download of all that is missing, from a source that has no parts. */
   #whole: Promise<void> | undefined;
-  /** When the source last gave something, and when a reader last got an error instead: performance.now(). */
-  #heardAt = 0;
-  #gaveUpAt = 0;
 
   constructor(options: BlobReaderOptions) {
+    const { map } = options.blob;
     this.#options = options;
     this.#cost = options.cost ?? new SourceCost();
+    this.#silence = new Silence(options.silence, this.#name);
+    this.#requests = new ChunkRequests({ ...options, map, cost: this.#cost, counters: this.counters });
   }
 
   get blob(): CachedBlob {
@@ -97,33 +84,16 @@ export class BlobReader {
   /** Fills `into` with the uncompressed bytes at `offset`. Space between chunks reads as zeros. */
   async read(offset: number, into: Uint8Array): Promise<void> {
     using _held = this.blob.hold(offset, into.byteLength);
-    const arrivals = await this.#withinLimit(this.#arrive(offset, into.byteLength));
+    const arrivals = await this.#silence.within(this.#arrive(offset, into.byteLength));
     this.blob.read(offset, into);
     for (const [chunk, data] of arrivals) {
       if (data !== undefined) overlay(into, offset, data, this.blob.map.uncompressedOffset[chunk] ?? 0);
     }
   }
 
-  /**
-   * The kernel asks several times before it gives an error to whoever reads: of its file, and of the blob below it. Once a
-   * source was given up, those that follow do not all wait as long again, until something comes.
-   */
-  async #withinLimit<T>(work: Promise<T>): Promise<T> {
-    const { silence } = this.#options;
-    if (silence === undefined) return await work;
-    const limit = this.#gaveUpAt > this.#heardAt ? Math.min(silence, SECOND_LIMIT) : silence;
-    try {
-      return await unlessSilent(work, { limit, heardAt: () => this.#heardAt, what: this.#name });
-    } catch (error) {
-      if (isCode(error, "unavailable")) this.#gaveUpAt = performance.now();
-      throw error;
-    }
-  }
-
   /** Resolves when nothing is on its way any more. */
   async settled(): Promise<void> {
-    while (this.#pending.size > 0)
-      await Promise.allSettled(Array.from(this.#pending.values(), ({ promise }) => promise));
+    await this.#pending.settled();
   }
 
   /** Fetches chunks that nobody waits for yet. Resolves when they are there or cannot be had; never rejects. */
@@ -139,7 +109,7 @@ export class BlobReader {
   }
 
   /** Makes sure that everything in [offset, offset + length) can be read, and returns what did not fit the cache. */
-  async #arrive(offset: number, length: number): Promise<[number, Uint8Array | undefined][]> {
+  async #arrive(offset: number, length: number): Promise<[number, Arrival][]> {
     for (;;) {
       const chunks = this.#chunksIn(offset, length).filter((chunk) => !this.blob.has(chunk));
       const joins = chunks.some((chunk) => this.#pending.has(chunk));
@@ -152,14 +122,12 @@ export class BlobReader {
     }
   }
 
-  #await(chunks: readonly number[]): Promise<[number, Uint8Array | undefined]>[] {
+  #await(chunks: readonly number[]): Promise<[number, Arrival]>[] {
     const { blob, hasher } = this.#options;
     this.#start(chunks.filter((chunk) => !this.#pending.has(chunk) && !blob.recheck(chunk, hasher)));
     return chunks.flatMap((chunk) => {
-      const pending = this.#pending.get(chunk);
-      if (pending === undefined) return [];
-      pending.wanted = true;
-      return [pending.promise.then((data): [number, Uint8Array | undefined] => [chunk, data])];
+      const arrival = this.#pending.arrival(chunk);
+      return arrival === undefined ? [] : [arrival.then((data): [number, Arrival] => [chunk, data])];
     });
   }
 
@@ -194,17 +162,9 @@ export class BlobReader {
     !this.blob.has(chunk) && !this.#pending.has(chunk) && !this.blob.isSuspect(chunk);
 
   #ask(run: Run): Promise<void> {
-    for (const chunk of run) this.#expect(chunk);
+    for (const chunk of run) this.#pending.expect(chunk);
     this.#options.onAsked?.(run);
     return this.#fetchRun(run);
-  }
-
-  #expect(chunk: number): void {
-    if (this.#pending.has(chunk)) return;
-    const pending = { ...Promise.withResolvers<Uint8Array | undefined>(), wanted: false };
-    // Nobody may be waiting for a chunk that was only read ahead.
-    pending.promise.catch(() => {});
-    this.#pending.set(chunk, pending);
   }
 
   get #name(): string {
@@ -224,7 +184,7 @@ export class BlobReader {
     let body: ExactReader;
     const places: Places = new Set();
     try {
-      body = await this.#request(chunks[0] ?? 0, chunks.at(-1) ?? 0, places, how);
+      body = await this.#requests.ask(chunks[0] ?? 0, chunks.at(-1) ?? 0, places, how);
     } catch (error) {
       return this.#failure(error);
     }
@@ -236,8 +196,8 @@ export class BlobReader {
   async #refused(run: Run, failure: NydusError): Promise<void> {
     const alone = failure.code === "corrupt" && run.length > 1;
     for (const chunk of run) {
-      if (alone && this.#pending.get(chunk)?.wanted === true) await this.#fetchRun([chunk]);
-      else this.#fail(chunk, failure);
+      if (alone && this.#pending.isWanted(chunk)) await this.#fetchRun([chunk]);
+      else this.#pending.fail(chunk, failure);
     }
   }
 
@@ -259,7 +219,7 @@ export class BlobReader {
 
   async #fetchMissing(): Promise<void> {
     const missing = storedOrder(this.blob.map).filter((chunk) => !this.blob.has(chunk));
-    for (const chunk of missing) this.#expect(chunk);
+    for (const chunk of missing) this.#pending.expect(chunk);
     const refusal = await this.#fetch(missing, {});
     if (refusal !== undefined) this.#failAll(missing, refusal);
   }
@@ -289,7 +249,7 @@ export class BlobReader {
         if (!ranges.has(offset, size)) await flush(BATCHES);
         arrived.push({ chunk, stored: await ranges.take(offset, size) });
         this.counters.storedBytes += ranges.fresh;
-        this.#heardAt = performance.now();
+        this.#silence.broken();
       }
       await flush(0);
       this.#cost.moved(this.counters.storedBytes - before, performance.now() - started);
@@ -303,29 +263,24 @@ export class BlobReader {
   async #decode(batch: readonly StoredChunk[], decoder: ChunkDecoder, places: Places): Promise<void> {
     const decoded = await this.#options.threads?.decode(this.blob.map, batch);
     const ready: FetchedChunk[] = [];
-    for (const [i, { chunk, stored }] of batch.entries()) {
-      const data =
-        decoded?.[i] ??
-        (await this.#verified(chunk, stored, decoder, places).catch((error: unknown) =>
-          this.#fail(chunk, error),
-        ));
-      if (data !== undefined) ready.push({ chunk, data });
+    for (const [i, arrived] of batch.entries()) {
+      const { chunk } = arrived;
+      try {
+        const data = decoded?.[i] ?? (await this.#requests.verified(arrived, decoder, places));
+        ready.push({ chunk, data });
+      } catch (error) {
+        this.#pending.fail(chunk, error);
+      }
     }
     this.#deliver(ready);
   }
 
   #failAll(chunks: Run, failure: NydusError): void {
-    for (const chunk of chunks) this.#fail(chunk, failure);
+    for (const chunk of chunks) this.#pending.fail(chunk, failure);
   }
 
   #failure(error: unknown): NydusError {
     return toNydusError(error, this.#name);
-  }
-
-  #fail(chunk: number, error: unknown): undefined {
-    const pending = this.#pending.get(chunk);
-    this.#pending.delete(chunk);
-    pending?.reject(error);
   }
 
   /** Into the cache, and to those who wait. Where the cache fails, readers get the data all the same. */
@@ -343,60 +298,8 @@ export class BlobReader {
     }
     for (const { chunk, data } of batch) {
       this.counters.chunks++;
-      this.#pending.get(chunk)?.resolve(cached ? undefined : data);
-      this.#pending.delete(chunk);
+      this.#pending.arrived(chunk, cached ? undefined : data);
     }
-  }
-
-  /** The stored bytes from the first chunk's start to the last one's end. */
-  async #request(first: number, last: number, places: Places, how: FetchOptions): Promise<ExactReader> {
-    const { blob, fetcher, signal } = this.#options;
-    const { map } = blob;
-    const start = map.compressedOffset[first] ?? 0;
-    const end = (map.compressedOffset[last] ?? 0) + (map.compressedLength[last] ?? 0);
-    this.counters.runs++;
-    const descriptor = {
-      mediaType: MEDIA.nydusBlob,
-      digest: digestFromHex(map.blobId),
-      size: map.compressedSize,
-    };
-    const asked = performance.now();
-    const from = (place: string): void => void places.add(place);
-    const body = await fetcher.fetch(descriptor, { ...how, range: { start, end }, from, signal });
-    this.#cost.answered(performance.now() - asked);
-    return new ExactReader(body);
-  }
-
-  /** Damaged in transit is not damaged at the source: ask again before giving up, and elsewhere if there is one. */
-  async #verified(
-    chunk: number,
-    stored: Uint8Array,
-    decoder: ChunkDecoder,
-    places: Places,
-  ): Promise<Uint8Array> {
-    const tried: Places = new Set(places);
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return this.#checked(chunk, decoder.decode(chunk, stored));
-      } catch (error) {
-        this.counters.corruptChunks++;
-        this.#options.log.warn(toNydusError(error, "decode a chunk").message, {
-          blob: this.blob.map.blobId,
-          chunk,
-        });
-        if (attempt === EXTRA_ATTEMPTS) throw error;
-        await using body = await this.#request(chunk, chunk, tried, { damaged: [...tried] });
-        stored = await body.take(stored.byteLength);
-        decoder.forget();
-      }
-    }
-  }
-
-  #checked(chunk: number, data: Uint8Array): Uint8Array {
-    const { hasher, blob } = this.#options;
-    if (isPieced(blob.map, chunk) || sameBytes(hasher.digest(data), chunkDigest(blob.map, chunk)))
-      return data;
-    throw corrupt(`Cannot use chunk ${chunk} of blob "${blob.map.blobId}": it does not match its digest`);
   }
 }
 
