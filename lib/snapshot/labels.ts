@@ -118,3 +118,18 @@ export function withoutSecrets(labels: Labels): Labels {
   const { [LABEL.username]: _username, [LABEL.secret]: _secret, ...rest } = labels;
   return rest;
 }
+
+/**
+ * Labels after a change of those that `paths` names ("labels", "labels.<key>"), of all without paths. An empty value
+ * removes a label.
+ */
+export function changedLabels(old: Labels, changes: Labels, paths: readonly string[]): Labels {
+  const whole = paths.length === 0 || paths.includes("labels");
+  const named = paths
+    .filter((path) => path.startsWith("labels."))
+    .map((path) => path.slice("labels.".length));
+  const changed = whole
+    ? changes
+    : { ...old, ...Object.fromEntries(named.map((n) => [n, changes[n] ?? ""])) };
+  return withoutSecrets(Object.fromEntries(Object.entries(changed).filter(([, value]) => value !== "")));
+}

@@ -51,3 +51,14 @@ export function unmapLowers(snapshots: string, id: number): void {
   for (const name of ["image", "layers"])
     unmount(join(snapshots, String(id), "mapped", name), { detach: true });
 }
+
+/** Who root in the container is on the host: the mapping that starts at 0 ("0:100000:65536"). */
+export function mappedRoot(mapping: Partial<IdMapping>): { uid: number; gid: number } | undefined {
+  const hostId = (mapped: string | undefined): number | undefined => {
+    const found = (mapped ?? "").split(",").map((part) => /^0:(\d+):[1-9]\d*$/.exec(part)?.[1]);
+    const id = Number(found.find((text) => text !== undefined));
+    return Number.isInteger(id) ? id : undefined;
+  };
+  const [uid, gid] = [hostId(mapping.uidMapping), hostId(mapping.gidMapping)];
+  return uid === undefined || gid === undefined ? undefined : { uid, gid };
+}

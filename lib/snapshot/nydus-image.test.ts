@@ -6,9 +6,9 @@ import { mounted } from "../../tests/support/snapshot-mounts.ts";
 import { TestMounter } from "../../tests/support/test-mounter.ts";
 import { NydusError } from "../base/error.ts";
 import type { Mount } from "../containerd/snapshots.ts";
-import type { FindReferences } from "./image-mounts.ts";
 import { LABEL, type Labels } from "./labels.ts";
 import { keepRepairing } from "./repair-loop.ts";
+import type { FindReferences } from "./snapshot-images.ts";
 import { Snapshotter } from "./snapshotter.ts";
 
 const REFERENCE = "127.0.0.1:5000/app:1";

@@ -23,18 +23,25 @@ import { CacheNeeds } from "./cache-needs.ts";
 import { SnapshotDirectories } from "./directories.ts";
 import { type Fields, parseFilters } from "./filters.ts";
 import {
-  type FailedImage,
-  type FindReferences,
-  ImageMounts,
-  type RememberCredentials,
-} from "./image-mounts.ts";
-import { type Labels, type LayerKind, type Purpose, purposeOf, withoutSecrets } from "./labels.ts";
-import { type IdMapping, type Lowers, mapLowers, unmapLowers } from "./mapped-lowers.ts";
+  changedLabels,
+  type Labels,
+  type LayerKind,
+  type Purpose,
+  purposeOf,
+  withoutSecrets,
+} from "./labels.ts";
+import { mappedRoot, unmapLowers } from "./mapped-lowers.ts";
 import { Metastore, type Snapshot } from "./metastore.ts";
 import type { Mounter } from "./mounter.ts";
-import { mountsOf } from "./mounts.ts";
 import type { LayerPlace, ReferredLayer } from "./referrers.ts";
 import { namespaceOf } from "./resolve-reference.ts";
+import {
+  type FailedImage,
+  type FindReferences,
+  type RememberCredentials,
+  SnapshotImages,
+} from "./snapshot-images.ts";
+import { Stacks } from "./stacks.ts";
 import { diskUsage } from "./usage.ts";
 
 export const DEFAULT_ROOT = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus";
@@ -78,7 +85,8 @@ export class Snapshotter implements AsyncDisposable {
   readonly #metastore: Metastore;
   readonly #directories: SnapshotDirectories;
   readonly #mounter: Mounter;
-  readonly #images: ImageMounts;
+  readonly #images: SnapshotImages;
+  readonly #stacks: Stacks;
   readonly #needs: CacheNeeds;
   readonly #findReferrer: FindReferrer;
   readonly #log: Logger;
@@ -90,7 +98,7 @@ export class Snapshotter implements AsyncDisposable {
     this.#log = options.log ?? quietLogger;
     this.#needs = new CacheNeeds(metastore, directories);
     this.#findReferrer = options.findReferrer ?? (async () => undefined);
-    this.#images = new ImageMounts({
+    this.#images = new SnapshotImages({
       metastore,
       directories,
       mounter: options.mounter,
@@ -99,6 +107,7 @@ export class Snapshotter implements AsyncDisposable {
       rememberCredentials: options.rememberCredentials ?? (() => {}),
       log: this.#log,
     });
+    this.#stacks = new Stacks({ metastore, directories, images: this.#images, log: this.#log });
   }
 
   /** Open the state below a root. Call `restore` after it; it may take a while. */
@@ -216,9 +225,9 @@ export class Snapshotter implements AsyncDisposable {
       this.#images.remember(snapshot.id, purpose.credentials, purpose.reference);
     }
     try {
-      const stack = await this.#stack(snapshot);
+      const stack = await this.#stacks.below(snapshot);
       if (kind === "active") await this.#directories.inheritRoot(snapshot.id, stack.top, mappedRoot(purpose));
-      return this.#mounts(snapshot, kind, stack);
+      return this.#stacks.mounts(snapshot, kind, stack);
     } catch (error) {
       await this.remove(request.key).catch(() => {}); // what it leaves, `cleanup` takes
       throw error;
@@ -230,51 +239,7 @@ export class Snapshotter implements AsyncDisposable {
     const snapshot = this.#metastore.get(key);
     if (snapshot.kind === "committed")
       throw new NydusError("busy", `Cannot mount snapshot "${key}": it is committed; prepare or view it`);
-    return this.#mounts(snapshot, snapshot.kind, await this.#stack(snapshot));
-  }
-
-  /** As a container in a user namespace sees them, if it is in one. */
-  async #stack(snapshot: Snapshot): Promise<Stack> {
-    const { uidMapping, gidMapping } = purposeOf(snapshot.labels);
-    const stack = await this.#below(snapshot);
-    if (uidMapping === undefined || gidMapping === undefined || stack.top === undefined) return stack;
-    const mapping = { uidMapping, gidMapping };
-    try {
-      return { ...stack, ...(await mapLowers(this.#directories, snapshot.id, stack, mapping)) };
-    } catch (error) {
-      this.#log.warn("cannot map the owners of layers; containerd is asked to", {
-        snapshot: snapshot.name,
-        error: error instanceof Error ? error.message : String(error),
-      });
-      return { ...stack, mapping };
-    }
-  }
-
-  /** The directories below a snapshot, top first: plain layers down to a mounted image, or all layers. */
-  async #below(snapshot: Snapshot): Promise<Stack> {
-    const layers: string[] = [];
-    for (const layer of this.#metastore.ancestors(snapshot.id)) {
-      if (layer.layer === "nydus-bootstrap") {
-        const namespace = snapshot.namespace ?? namespaceOf(snapshot.name);
-        const image = await this.#images.ensure(layer, namespace);
-        return { layers, image, top: layers[0] ?? image };
-      }
-      layers.push(this.#directories.files(layer.id));
-    }
-    return { layers, top: layers[0] };
-  }
-
-  #mounts(snapshot: Snapshot, kind: "active" | "view", stack: Stack): readonly Mount[] {
-    const { volatile } = purposeOf(snapshot.labels);
-    return mountsOf({
-      kind,
-      files: this.#directories.files(snapshot.id),
-      work: this.#directories.work(snapshot.id),
-      layers: stack.layers,
-      volatile,
-      ...(stack.image === undefined ? {} : { image: stack.image }),
-      ...stack.mapping,
-    });
+    return this.#stacks.mounts(snapshot, snapshot.kind, await this.#stacks.below(snapshot));
   }
 
   /** @throws not_found, exists, busy */
@@ -326,26 +291,12 @@ export class Snapshotter implements AsyncDisposable {
     return this.#metastore.get(key);
   }
 
-  /**
-   * Change labels: those that `paths` names ("labels", "labels.<key>"), all of them without paths. An empty value
-   * removes a label.
-   *
-   * @throws not_found, usage for anything that cannot change
-   */
+  /** Change labels, see `changedLabels`. @throws not_found, usage for anything that cannot change */
   async update(key: string, labels: Labels, paths: readonly string[]): Promise<Snapshot> {
     const fixed = paths.find((path) => path !== "labels" && !path.startsWith("labels."));
     if (fixed !== undefined)
       throw new NydusError("usage", `Cannot update "${fixed}" of snapshot "${key}": only labels can change`);
-    const whole = paths.length === 0 || paths.includes("labels");
-    const named = paths
-      .filter((path) => path.startsWith("labels."))
-      .map((path) => path.slice("labels.".length));
-    return this.#metastore.setLabels(key, (old) => {
-      const changed = whole
-        ? labels
-        : { ...old, ...Object.fromEntries(named.map((n) => [n, labels[n] ?? ""])) };
-      return withoutSecrets(Object.fromEntries(Object.entries(changed).filter(([, value]) => value !== "")));
-    });
+    return this.#metastore.setLabels(key, (old) => changedLabels(old, labels, paths));
   }
 
   async list(filters: readonly string[] = []): Promise<readonly Snapshot[]> {
@@ -401,13 +352,6 @@ export class Snapshotter implements AsyncDisposable {
   }
 }
 
-interface Stack extends Lowers {
-  /** Of owners, where the directories are not mapped themselves. */
-  readonly mapping?: IdMapping;
-  /** Whose root directory shows through. */
-  readonly top: string | undefined;
-}
-
 /** Tells containerd that it need not fetch the layer. */
 function taken(target: string): NydusError {
   return new NydusError("exists", `target snapshot "${target}"`);
@@ -416,17 +360,6 @@ function taken(target: string): NydusError {
 function namespaceIn(request: CreateRequest): { namespace?: string } {
   const namespace = request.namespace ?? namespaceOf(request.key);
   return namespace === undefined ? {} : { namespace };
-}
-
-/** Who root in the container is on the host: the mapping that starts at 0 ("0:100000:65536"). */
-function mappedRoot({ uidMapping, gidMapping }: Purpose): { uid: number; gid: number } | undefined {
-  const hostId = (mapping: string | undefined): number | undefined => {
-    const found = (mapping ?? "").split(",").map((part) => /^0:(\d+):[1-9]\d*$/.exec(part)?.[1]);
-    const id = Number(found.find((text) => text !== undefined));
-    return Number.isInteger(id) ? id : undefined;
-  };
-  const [uid, gid] = [hostId(uidMapping), hostId(gidMapping)];
-  return uid === undefined || gid === undefined ? undefined : { uid, gid };
 }
 
 function fieldsOf(snapshot: Snapshot): Fields {

@@ -49,7 +49,7 @@ export interface FailedImage {
 /** Images that are mounted again at once after a start: more would only wait for each other's registry. */
 const REPAIRS = 4;
 
-export class ImageMounts {
+export class SnapshotImages {
   readonly #parts: Parts;
   readonly #turns = new Turns<number>();
   /** By bootstrap id, until a mount knows the image's name. They came as labels and are written nowhere. */
