@@ -6,35 +6,26 @@
  * @module
  */
 import { mkdirSync, rmdirSync } from "node:fs";
-import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { close } from "../../ffi/libc.ts";
-import { ByteRate } from "../base/byte-rate.ts";
 import { NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
-import { DecodeThreads } from "../blob/decode-threads.ts";
-import { loadChunkMaps, withPackedLayers } from "../blob/load-chunk-maps.ts";
 import type { ScrubCounts } from "../blob/scrub.ts";
 import type { Trace } from "../blob/trace.ts";
-import type { Fetcher } from "../content/content.ts";
-import { withLayerBlobs } from "../image/adopted.ts";
-import { DEFAULT_READ_TIMEOUT } from "../registry/access.ts";
 import { type LostMount, lostMount, mountIdAt, stillBroken } from "./broken-mounts.ts";
-import { type CheckedBootstrap, openChecked } from "./checked-bootstrap.ts";
-import { type DrivenImage, Drivers } from "./drivers.ts";
+import { openChecked } from "./checked-bootstrap.ts";
+import { Drivers } from "./drivers.ts";
 import { unmount } from "./erofs.ts";
-import { COUNTER } from "./fuse-messages.ts";
-import { ImageBlobs, type ServedBlob } from "./image-blobs.ts";
-import { type ImageLists, imageLists } from "./image-lists.ts";
-import type { ImageSource, MountRequest, MountStatus } from "./mount-request.ts";
+import type { ServedBlob } from "./image-blobs.ts";
+import { type FetcherOf, ImageOpener, type OpenedImage } from "./image-opener.ts";
+import type { MountRequest, MountStatus } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
+import { type MountedImage, statusOf } from "./mounted-image.ts";
 import { mountOverlay } from "./overlay.ts";
 import { loadState, type SavedMount, saveState } from "./saved-state.ts";
 import { Traces } from "./traces.ts";
-
-export type FetcherOf = (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>>;
 
 export interface ImageMountsOptions {
   /** Holds the device directory and hidden mountpoints; made, and root's alone. */
@@ -46,25 +37,6 @@ export interface ImageMountsOptions {
   readonly log: Logger;
 }
 
-interface MountedImage extends DrivenImage {
-  readonly request: MountRequest;
-  /** What the image is, for people. */
-  readonly format: string;
-  readonly blobs: ImageBlobs;
-  readonly fetcher: Fetcher & Partial<AsyncDisposable>;
-  /** Where the image itself is mounted: the mountpoint, or below an overlay. */
-  readonly imageDirectory: string;
-}
-
-/** An image on its way to being mounted. */
-interface OpenedImage extends Pick<MountedImage, "blobs" | "fetcher" | "format"> {
-  readonly checked: CheckedBootstrap;
-  readonly lists: ImageLists;
-}
-
-/** One core fetches and replies; the others decode. */
-const DECODERS = Math.min(4, Math.max(1, availableParallelism() - 1));
-
 export class ImageMounts implements AsyncDisposable {
   readonly #options: ImageMountsOptions;
   readonly #cache: BlobCache;
@@ -73,12 +45,9 @@ export class ImageMounts implements AsyncDisposable {
   /** One mount or unmount at a time for an id, in the order of the calls. */
   readonly #turns = new Turns<string>();
   readonly #drivers: Drivers;
-  /** Garbage of a mount or of many reads goes back to the system when all is quiet: threads serve hits meanwhile. */
-  readonly #threads = new DecodeThreads(DECODERS, () => Bun.gc(true));
+  readonly #opener: ImageOpener;
   #lost: readonly LostMount[] = [];
   #nextNumber = 0;
-  /** One for all mounts; the first that asks for a bound sets it. */
-  #rate: ByteRate | undefined;
   /** Set when a successor goes on with everything. */
   #left = false;
 
@@ -88,6 +57,7 @@ export class ImageMounts implements AsyncDisposable {
     mkdirSync(options.cacheDirectory, { recursive: true, mode: 0o700 });
     this.#cache = new BlobCache(options.cacheDirectory, { limit: options.cacheSize });
     this.#traces = new Traces(options.cacheDirectory, options.log);
+    this.#opener = new ImageOpener({ ...options, cache: this.#cache, traces: this.#traces });
     this.#drivers = new Drivers({ ...options, nextNumber: () => this.#nextNumber++ });
   }
 
@@ -95,9 +65,9 @@ export class ImageMounts implements AsyncDisposable {
     return await this.#turns.run(request.id, async () => {
       const mounted = this.#mounted.get(request.id) ?? (await this.#mount(request));
       this.#mounted.set(request.id, mounted);
-      this.#threads.restSoon();
+      this.#opener.restSoon();
       this.#save();
-      return this.#status(mounted);
+      return statusOf(mounted);
     });
   }
 
@@ -119,7 +89,7 @@ export class ImageMounts implements AsyncDisposable {
   }
 
   list(): MountStatus[] {
-    return [...this.#mounted.values()].map((mounted) => this.#status(mounted));
+    return [...this.#mounted.values()].map(statusOf);
   }
 
   /** Reads everything back that is cached of mounted images; what is damaged is fetched again. */
@@ -197,7 +167,7 @@ export class ImageMounts implements AsyncDisposable {
     // Without a session the kernel reads cache files only, and needs nobody.
     if (fd === undefined && name !== "")
       throw new NydusError("unavailable", `Cannot restore "${request.id}": nobody kept its file system`);
-    const { blobs, fetcher, format } = await this.#open(
+    const { blobs, fetcher, format } = await this.#opener.open(
       request,
       (blob) => devices[blob] ?? this.#nextNumber++,
     );
@@ -242,40 +212,8 @@ export class ImageMounts implements AsyncDisposable {
     });
   }
 
-  #prefetchRate({ prefetch }: MountRequest): ByteRate | undefined {
-    if (prefetch?.bandwidth !== undefined) this.#rate ??= new ByteRate(prefetch.bandwidth);
-    return this.#rate;
-  }
-
-  async #open(request: MountRequest, deviceNumber: (blob: number) => number): Promise<OpenedImage> {
-    const { cacheDirectory } = this.#options;
-    const checked = await openChecked(request.bootstrap, cacheDirectory);
-    const fetcher = await this.#options.fetcherOf(request.source);
-    const known = request.trace !== undefined || this.#traces.has(checked.digest);
-    const lists = imageLists(request, fetcher, { early: !known });
-    const directory = dirname(request.bootstrap);
-    const keep = join(cacheDirectory, "chunk-info", checked.digest);
-    const source = withLayerBlobs(request.bootstrap, fetcher);
-    const blobs = await ImageBlobs.open({
-      maps: await loadChunkMaps(
-        checked.image,
-        { fetcher: source, directory, keep },
-        { tarParts: "pieces", chunkTableComplete: checked.chunkTableComplete },
-      ),
-      cache: this.#cache,
-      fetcher: withPackedLayers(checked.image, keep, source),
-      threads: this.#threads,
-      silence: readTimeout(request.source),
-      prefetchRate: this.#prefetchRate(request),
-      log: this.#options.log.with({ mount: request.id }),
-      deviceNumber,
-    });
-    const format = request.format ?? `RAFS v${checked.image.version}`;
-    return { checked, blobs, fetcher, format, lists };
-  }
-
   async #mount(request: MountRequest): Promise<MountedImage> {
-    const opened = await this.#open(request, () => this.#nextNumber++);
+    const opened = await this.#opener.open(request, () => this.#nextNumber++);
     try {
       const mounted = await this.#mountOn(request, opened);
       opened.blobs.checkAfterUncleanStop();
@@ -348,35 +286,6 @@ export class ImageMounts implements AsyncDisposable {
     if (mounted.imageDirectory !== mounted.request.mountpoint) rmdirSync(mounted.imageDirectory);
   }
 
-  #status(mounted: MountedImage): MountStatus {
-    const { request, driver, driverReason, directBlobs, blobs } = mounted;
-    const sum = (pick: (blob: ImageBlobs["blobs"][number]) => number): number =>
-      blobs.blobs.reduce((total, blob) => total + pick(blob), 0);
-    return {
-      id: request.id,
-      mountpoint: request.mountpoint,
-      reference: request.source.location,
-      driver,
-      driverReason,
-      format: mounted.format,
-      state: mountAt(request.mountpoint) === undefined ? "broken" : "mounted",
-      writable: request.writable !== undefined,
-      blobs: blobs.blobs.map((blob) => blob.cached.map.blobId),
-      directBlobs,
-      imageBytes: sum((blob) => blob.cached.map.compressedSize),
-      fetchedBytes: sum((blob) => blob.reader.counters.storedBytes),
-      requests: sum((blob) => blob.reader.counters.runs),
-      chunks: sum((blob) => blob.reader.counters.chunks),
-      corruptChunks: sum((blob) => blob.reader.counters.corruptChunks),
-      uncachedChunks: sum((blob) => blob.reader.counters.uncached),
-      hits: sum((blob) => blob.device.counters[COUNTER.HITS] ?? 0),
-      misses: sum((blob) => blob.device.counters[COUNTER.MISSES] ?? 0),
-      dataBytes: sum((blob) => blob.cached.amount.all),
-      cachedBytes: sum((blob) => blob.cached.amount.cached),
-      sources: mounted.fetcher.sources?.() ?? [],
-    };
-  }
-
   /**
    * Leaves everything mounted to a successor that has the descriptors. Threads serve until the process ends, which must
    * be right after; the cache is closed in order, so the successor believes it.
@@ -395,7 +304,7 @@ export class ImageMounts implements AsyncDisposable {
       );
     }
     await this.#drivers[Symbol.asyncDispose]();
-    await this.#threads[Symbol.asyncDispose]();
+    await this.#opener[Symbol.asyncDispose]();
     this.#cache[Symbol.dispose]();
   }
 }
@@ -404,9 +313,4 @@ export class ImageMounts implements AsyncDisposable {
 export interface ImageReads {
   readonly bootstrap: string;
   readonly ranges: Trace;
-}
-
-/** Milliseconds. */
-function readTimeout(source: ImageSource): number {
-  return (source.readTimeout ?? DEFAULT_READ_TIMEOUT) * 1000;
 }
