@@ -6,17 +6,7 @@
  */
 import { uniqueMountId } from "../../ffi/libc.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
-import type { SavedMount } from "./saved-state.ts";
-
-/** What is remembered of it. */
-export interface LostMount {
-  readonly id: string;
-  readonly reference: string;
-  /** When that was noticed, ISO 8601. */
-  readonly since: string;
-  /** Mounts that show its files: the kernel's number (`mountId`) and the place. */
-  readonly mounts: readonly { readonly id: number; readonly mountpoint: string }[];
-}
+import type { LostMount, SavedMount } from "./saved-state.ts";
 
 /** What people see of it. */
 export interface BrokenMount {

@@ -14,7 +14,7 @@ import { Turns } from "../base/turns.ts";
 import { BlobCache } from "../blob/cache.ts";
 import type { ScrubCounts } from "../blob/scrub.ts";
 import type { Trace } from "../blob/trace.ts";
-import { type LostMount, lostMount, mountIdAt, stillBroken } from "./broken-mounts.ts";
+import { lostMount, mountIdAt, stillBroken } from "./broken-mounts.ts";
 import { openChecked } from "./checked-bootstrap.ts";
 import { Drivers } from "./drivers.ts";
 import { unmount } from "./erofs.ts";
@@ -24,7 +24,7 @@ import type { MountRequest, MountStatus } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
 import { type MountedImage, statusOf } from "./mounted-image.ts";
 import { mountOverlay } from "./overlay.ts";
-import { loadState, type SavedMount, saveState } from "./saved-state.ts";
+import { type LostMount, loadState, type SavedMount, saveState } from "./saved-state.ts";
 import { Traces } from "./traces.ts";
 
 export interface ImageMountsOptions {

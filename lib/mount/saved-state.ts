@@ -7,7 +7,6 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isCode, toNydusError } from "../base/error.ts";
-import type { LostMount } from "./broken-mounts.ts";
 import { type MountedDriver, type MountRequest, parseMountRequest } from "./mount-request.ts";
 
 export interface SavedMount {
@@ -24,13 +23,22 @@ export interface SavedMount {
   readonly session: string;
 }
 
+/** A mount whose file system nobody kept when the processes behind it died. */
+export interface LostMount {
+  readonly id: string;
+  readonly reference: string;
+  /** When that was noticed, ISO 8601. */
+  readonly since: string;
+  /** Mounts that show its files: the kernel's number (`mountId`) and the place. */
+  readonly mounts: readonly { readonly id: number; readonly mountpoint: string }[];
+}
+
 export interface SavedState {
   /** The first number that no device and no session ever had. */
   readonly nextNumber: number;
   /** The session of the directory of devices, while there is one. */
   readonly devices?: string;
   readonly mounts: readonly SavedMount[];
-  /** Mounts of dead processes that nobody kept. */
   readonly lost: readonly LostMount[];
 }
 

@@ -12,7 +12,6 @@ import { BrokenRule, type Complain, refuse } from "./broken-rule.ts";
 import { type ChunkMap, emptyChunkMap } from "./chunk-map.ts";
 import { chunkRecord } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
-import type { IndexedChunk } from "./indexed-chunks.ts";
 import { BLOCK_SIZE } from "./superblock.ts";
 
 const R = chunkRecord.fields;
@@ -105,7 +104,7 @@ function blocksByBlob({ blob, block }: Places, count: number): Uint32Array[] {
   return blocks.map((unsorted) => unsorted.sort());
 }
 
-function emptyChunks(blob: BlobInfo, sorted: Uint32Array): BlobChunks {
+export function emptyChunks(blob: BlobInfo, sorted: Uint32Array): BlobChunks {
   const positions = new Map<number, number>();
   for (let i = 0; i < sorted.length; i++) positions.set(sorted[i] ?? 0, i);
   return { map: emptyMap(blob, sorted.length), positions, ordinals: new Uint32Array(sorted.length) };
@@ -153,45 +152,8 @@ function fillStored(map: ChunkMap, i: number, blob: BlobInfo, { view, at, note }
   map.compressed[i] = compressed;
 }
 
-/**
- * With chunks that files name and the table does not have. Of those, places in the stored blob and digests are not known
- * from here.
- */
-export function withIndexed(
-  { map: tabled, positions: known, ordinals }: BlobChunks,
-  more: readonly IndexedChunk[],
-  blob: BlobInfo,
-): BlobChunks {
-  if (more.length === 0) return { map: tabled, positions: known, ordinals };
-  const all = emptyChunks(
-    blob,
-    Uint32Array.from([...known.keys(), ...more.map(({ block }) => block)]).sort(),
-  );
-  for (const [block, from] of known) {
-    const to = all.positions.get(block) ?? 0;
-    for (const key of NUMBERS) all.map[key][to] = tabled[key][from] ?? 0;
-    all.map.digests.set(tabled.digests.subarray(32 * from, 32 * from + 32), 32 * to);
-    all.ordinals[to] = ordinals[from] ?? 0;
-  }
-  for (const { block, ordinal, length } of more) {
-    const to = all.positions.get(block) ?? 0;
-    all.map.uncompressedOffset[to] = block * BLOCK_SIZE;
-    all.map.uncompressedLength[to] = length;
-    all.ordinals[to] = ordinal;
-  }
-  checkOverlap(all.map, 0, refuse);
-  return all;
-}
-
-const NUMBERS = [
-  "uncompressedOffset",
-  "uncompressedLength",
-  "compressedOffset",
-  "compressedLength",
-  "compressed",
-] as const;
-
-function checkOverlap(
+/** The chunks are in the order of their addresses. */
+export function checkOverlap(
   { count, uncompressedOffset, uncompressedLength, blobId }: ChunkMap,
   table: number,
   complain: Complain,

@@ -4,11 +4,14 @@
  *
  * @module
  */
+import type { BlobInfo } from "./blob-table.ts";
 import type { Bootstrap } from "./bootstrap.ts";
-import type { BlobChunks } from "./chunk-maps.ts";
+import { refuse } from "./broken-rule.ts";
+import { type BlobChunks, checkOverlap, emptyChunks } from "./chunk-maps.ts";
 import { chunkIndex } from "./inode.ts";
 import { chunkIndexes, type RawInode } from "./inode-reader.ts";
 import { leaves } from "./leaves.ts";
+import { BLOCK_SIZE } from "./superblock.ts";
 import { unreadable } from "./superblock-reader.ts";
 
 export interface IndexedChunk {
@@ -135,3 +138,41 @@ export function readIndexedChunks(image: Bootstrap, tabled: readonly BlobChunks[
   }
   return found;
 }
+
+/**
+ * With chunks that files name and the table does not have. Of those, places in the stored blob and digests are not known
+ * from here.
+ */
+export function withIndexed(
+  { map: tabled, positions: known, ordinals }: BlobChunks,
+  more: readonly IndexedChunk[],
+  blob: BlobInfo,
+): BlobChunks {
+  if (more.length === 0) return { map: tabled, positions: known, ordinals };
+  const all = emptyChunks(
+    blob,
+    Uint32Array.from([...known.keys(), ...more.map(({ block }) => block)]).sort(),
+  );
+  for (const [block, from] of known) {
+    const to = all.positions.get(block) ?? 0;
+    for (const key of NUMBERS) all.map[key][to] = tabled[key][from] ?? 0;
+    all.map.digests.set(tabled.digests.subarray(32 * from, 32 * from + 32), 32 * to);
+    all.ordinals[to] = ordinals[from] ?? 0;
+  }
+  for (const { block, ordinal, length } of more) {
+    const to = all.positions.get(block) ?? 0;
+    all.map.uncompressedOffset[to] = block * BLOCK_SIZE;
+    all.map.uncompressedLength[to] = length;
+    all.ordinals[to] = ordinal;
+  }
+  checkOverlap(all.map, 0, refuse);
+  return all;
+}
+
+const NUMBERS = [
+  "uncompressedOffset",
+  "uncompressedLength",
+  "compressedOffset",
+  "compressedLength",
+  "compressed",
+] as const;
