@@ -1,5 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
-import { type AnySnapshotter, testSnapshotter } from "../../tests/support/snapshotter-contract.ts";
+import type { AnySnapshotter } from "../../tests/support/any-snapshotter.ts";
+import { testSnapshotter } from "../../tests/support/snapshotter-contract.ts";
 import { TestMounter } from "../../tests/support/test-mounter.ts";
 import { Snapshotter } from "./snapshotter.ts";
 

@@ -3,7 +3,7 @@
 import { isCode } from "../../lib/base/error.ts";
 import { ContainerdClient } from "../../lib/containerd/client.ts";
 import { type Info as InfoMessage, Kind, Snapshots } from "../../lib/containerd/gen/snapshots_pb.ts";
-import type { AnySnapshotter, Info } from "./snapshotter-contract.ts";
+import type { AnySnapshotter, Info } from "./any-snapshotter.ts";
 
 /** @param snapshotter the plugin's name; a proxy that is asked directly ignores it */
 export function remoteSnapshotter(

@@ -4,44 +4,15 @@
  *
  * @module
  */
-import { link, lstat, mkdir, mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { link, lstat, mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Mount, SnapshotKind } from "../../lib/containerd/snapshots.ts";
+import type { Mount } from "../../lib/containerd/snapshots.ts";
+import { type AnySnapshotter, KEEP, type Labels } from "./any-snapshotter.ts";
 import { umountAllUnder } from "./mounts.ts";
 import { mounted } from "./snapshot-mounts.ts";
 import { type Change, file, testLayers, treeOf } from "./snapshotter-layers.ts";
-
-export interface Info {
-  readonly name: string;
-  readonly parent: string;
-  readonly kind: SnapshotKind;
-  readonly labels: Readonly<Record<string, string>>;
-  /** Milliseconds since 1970. */
-  readonly created: number;
-  readonly updated: number;
-}
-
-type Labels = Readonly<Record<string, string>>;
-
-/** A snapshotter, however it is reached. Failures carry one of `code` as in `NydusError`. */
-export interface AnySnapshotter {
-  prepare(key: string, parent: string, labels: Labels): Promise<readonly Mount[]>;
-  view(key: string, parent: string, labels: Labels): Promise<readonly Mount[]>;
-  mounts(key: string): Promise<readonly Mount[]>;
-  commit(name: string, key: string, labels: Labels): Promise<void>;
-  remove(key: string): Promise<void>;
-  stat(key: string): Promise<Info>;
-  update(name: string, labels: Labels, paths: readonly string[]): Promise<Info>;
-  list(filters: readonly string[]): Promise<readonly Info[]>;
-  usage(key: string): Promise<{ readonly size: number; readonly inodes: number }>;
-  /** Whether it could be asked for: containerd 1.6 keeps the call to its own collector. */
-  cleanup(): Promise<boolean>;
-  close(): Promise<void>;
-}
-
-/** Without a reference, containerd's collector would take a snapshot at once. */
-const KEEP: Labels = { "containerd.io/gc.root": "contract" };
+import { testRaces } from "./snapshotter-races.ts";
 
 export function testSnapshotter(name: string, open: () => Promise<AnySnapshotter>): void {
   describe(`${name} as a snapshotter`, () => {
@@ -317,90 +288,7 @@ export function testSnapshotter(name: string, open: () => Promise<AnySnapshotter
       expect(await snapshotter.mounts(view)).toEqual(viewed);
     });
 
-    test("Concurrent: many snapshots at once, one of equal keys", async () => {
-      const parent = await layer("");
-      const key = fresh("active");
-      const outcomes = await Promise.allSettled([
-        ...Array.from({ length: 20 }, () => snapshotter.prepare(fresh("active"), parent, KEEP)),
-        ...Array.from({ length: 5 }, () => snapshotter.prepare(key, parent, KEEP)),
-      ]);
-      expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(21);
-    });
-
-    test("Clients: sixteen at once, whole lives of snapshots; the end is as if one had worked", async () => {
-      const parent = await layer("", (at) => file(`${at}/a`, "a"));
-      const before = (await snapshotter.list([])).length;
-      const live = async (): Promise<void> => {
-        for (let round = 0; round < 3; round++) {
-          const [key, committed, view] = [fresh("active"), fresh("committed"), fresh("view")];
-          await snapshotter.prepare(key, parent, KEEP);
-          await snapshotter.commit(committed, key, { ...KEEP, l: key });
-          await Promise.all([snapshotter.view(view, committed, KEEP), snapshotter.usage(committed)]);
-          expect(await snapshotter.stat(committed)).toMatchObject({ parent, labels: { l: key } });
-          await snapshotter.remove(view);
-          await snapshotter.remove(committed);
-        }
-      };
-      await Promise.all(Array.from({ length: 16 }, live));
-      expect(await snapshotter.list([])).toHaveLength(before);
-    });
-
-    test("Races: one of many commits to a name wins, and a parent stays while something is built on it", async () => {
-      const name = fresh("wanted");
-      const keys = Array.from({ length: 8 }, () => fresh("active"));
-      for (const key of keys) await snapshotter.prepare(key, "", { ...KEEP, l: key });
-      const commits = keys.map(async (key) => {
-        await snapshotter.commit(name, key, { ...KEEP, l: key });
-        return key;
-      });
-      const won = (await Promise.allSettled(commits)).flatMap((end) =>
-        end.status === "fulfilled" ? [end.value] : [],
-      );
-      expect(won).toHaveLength(1);
-      expect((await snapshotter.stat(name)).labels.l).toBe(won[0]);
-      const child = fresh("child");
-      const [removed, prepared] = await Promise.allSettled([
-        snapshotter.remove(name),
-        snapshotter.prepare(child, name, KEEP),
-      ]);
-      // Either order is right; both at once would leave a child without its parent.
-      expect([removed.status, prepared.status].sort()).toEqual(["fulfilled", "rejected"]);
-      if (prepared.status === "fulfilled") expect((await snapshotter.stat(child)).parent).toBe(name);
-    });
-
-    test("Retries: what was done already is said to be, and stays as it was", async () => {
-      const parent = await layer("", (at) => file(`${at}/a`, "a"));
-      const [key, committed] = [fresh("active"), fresh("committed")];
-      await snapshotter.prepare(key, parent, KEEP);
-      await expect(snapshotter.prepare(key, parent, KEEP)).rejects.toMatchObject({ code: "exists" });
-      await snapshotter.commit(committed, key, { ...KEEP, l: "1" });
-      const before = await snapshotter.stat(committed);
-      for (const retried of [key, fresh("another")]) {
-        const retry = async (): Promise<void> => {
-          if (retried !== key) await snapshotter.prepare(retried, parent, KEEP);
-          await snapshotter.commit(committed, retried, { ...KEEP, l: "2" });
-        };
-        // Which of the two mistakes is named differs: the key is gone and the name is taken.
-        await expect(retry()).rejects.toMatchObject({ code: expect.stringMatching(/exists|not_found/) });
-      }
-      expect(await snapshotter.stat(committed)).toEqual(before);
-      await snapshotter.remove(committed);
-      await expect(snapshotter.remove(committed)).rejects.toMatchObject({ code: "not_found" });
-      await expect(snapshotter.commit(committed, key, KEEP)).rejects.toMatchObject({ code: "not_found" });
-    });
-
-    test("Cleanup: takes nothing that a snapshot needs, and may run again", async () => {
-      const parent = await layer("", (at) => file(`${at}/kept`, "kept"));
-      const [active, gone] = [fresh("active"), fresh("gone")];
-      await mounted(work, await snapshotter.prepare(active, parent, KEEP), (at) => file(`${at}/new`, "n"));
-      await snapshotter.prepare(gone, parent, KEEP);
-      await snapshotter.remove(gone);
-      await Promise.all([snapshotter.cleanup(), snapshotter.prepare(fresh("active"), parent, KEEP)]);
-      await snapshotter.cleanup();
-      await mounted(work, await snapshotter.mounts(active), async (at) => {
-        expect((await readdir(at)).sort()).toEqual(["kept", "new"]);
-      });
-    });
+    testRaces({ layer, fresh, work: () => work, snapshotter: () => snapshotter });
 
     // Last, because nothing works after it.
     test("CloseTwice: closing again is harmless", async () => {

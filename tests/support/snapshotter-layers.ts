@@ -14,7 +14,7 @@ export type Change = (directory: string) => Promise<void>;
 
 export interface LayerSuite {
   /** Prepare on a parent, change through the mounts, commit; gives back the name. */
-  layer(parent: string, change: Change): Promise<string>;
+  layer(parent: string, change?: Change): Promise<string>;
   /** A new view of a committed snapshot. */
   view(parent: string): Promise<readonly Mount[]>;
   fresh(what: string): string;
