@@ -24,6 +24,11 @@ export const REGISTRY_FLAGS = {
     value: "DIR",
     help: `mirrors and certificates, as containerd has them (${DEFAULT_HOSTS_DIRECTORY})`,
   },
+  "read-timeout": {
+    type: "string",
+    value: "SECONDS",
+    help: `fail a read whose source gives nothing for so long (${DEFAULT_READ_TIMEOUT})`,
+  },
 } as const satisfies Record<string, Flag>;
 
 /** Of verbs that take images of containerd. */
@@ -62,11 +67,6 @@ export function containerdOptions(args: Arguments, env: Environment): Containerd
 /** Of verbs that serve data as it is read. */
 export const SOURCE_FLAGS = {
   ...REGISTRY_FLAGS,
-  "read-timeout": {
-    type: "string",
-    value: "SECONDS",
-    help: `fail a read whose source gives nothing for so long (${DEFAULT_READ_TIMEOUT})`,
-  },
   "prefetch-bandwidth": {
     type: "string",
     value: "SIZE",
@@ -97,16 +97,13 @@ export function registryAccess(args: Arguments): RegistryAccess {
     plainHttp: args.boolean("plain-http"),
     insecure: args.boolean("insecure"),
     hostsDirectory: resolve(args.string("hosts-dir") ?? DEFAULT_HOSTS_DIRECTORY),
+    readTimeout: seconds(args.string("read-timeout")),
   };
 }
 
 export function sourceAccess(args: Arguments): RegistryAccess {
   const proxy = proxyOptions(args);
-  return {
-    ...registryAccess(args),
-    readTimeout: seconds(args.string("read-timeout")),
-    ...(proxy === undefined ? {} : { proxy }),
-  };
+  return { ...registryAccess(args), ...(proxy === undefined ? {} : { proxy }) };
 }
 
 export function prefetchPolicy(args: Arguments): PrefetchPolicy {

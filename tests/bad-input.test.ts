@@ -1,44 +1,22 @@
 /**
- * Damaged and hostile images, and registries that misbehave, as a user of the built program meets them: one line that
- * names the thing and its state, an exit code or an errno that says which kind of failure it is, nothing half-written
- * under a final name, and no wrong byte to a reader.
+ * Damaged and hostile images, as a user of the built program meets them: one line that names the thing and its state, an
+ * exit code or an errno that says which kind of failure it is, nothing half-written under a final name, and no wrong byte
+ * to a reader.
  */
-import { existsSync } from "node:fs";
 import { cp, mkdir, readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MEANINGS } from "../lib/base/error.ts";
 import { checkTree, writeExpected } from "./support/check-tree.ts";
-import { type Fault, type FaultRegistry, startFaultRegistry } from "./support/fault-registry.ts";
-import { type ExpectedEntry, expectedTree, fileNode, type Model, node } from "./support/model.ts";
+import { expectFailure, expectNothingHalfWritten } from "./support/failures.ts";
+import { expectedTree } from "./support/model.ts";
 import { blobPath, type WrittenLayout, writeLayout } from "./support/oci-layout.ts";
 import { type Output, run } from "./support/process.ts";
 import { Random } from "./support/random.ts";
+import { smallModel, writeSmallImage } from "./support/small-image.ts";
 import { type TarItem, tarOf } from "./support/tar-builder.ts";
 import { openWorkspace, type Workspace, workspace } from "./support/workspace.ts";
 
-/** `nydus-tool: Cannot <verb> ...: <state>`, and not a word more. */
-const ONE_LINE = /^nydus-tool: Cannot [^\n]+: [^\n]+\n$/;
 const DRIVERS = ["erofs", "fuse"] as const;
-
-function expectFailure(output: Output, kind: keyof typeof MEANINGS): void {
-  // Progress of what went well before may stand above the last line.
-  expect(output.stderr.split("\n").slice(-2).join("\n")).toMatch(ONE_LINE);
-  expect(output.stderr).not.toContain("    at ");
-  expect(output.code, output.stderr).toBe(MEANINGS[kind].exit);
-}
-
-/** A layout has either no file under a digest's name, or the whole of it, and no tag for what failed. */
-async function expectNothingHalfWritten(layout: string): Promise<void> {
-  if (!existsSync(layout)) return;
-  const directory = `${layout}/blobs/sha256`;
-  for (const name of existsSync(directory) ? await readdir(directory) : []) {
-    if (!/^[0-9a-f]{64}$/.test(name)) continue;
-    const hash = new Bun.CryptoHasher("sha256").update(await readFile(`${directory}/${name}`));
-    expect(hash.digest("hex")).toBe(name);
-  }
-  const index = existsSync(`${layout}/index.json`) ? await readFile(`${layout}/index.json`, "utf8") : "{}";
-  expect((JSON.parse(index) as { manifests?: unknown[] }).manifests ?? []).toEqual([]);
-}
 
 async function flip(file: string, at: number): Promise<void> {
   const bytes = await readFile(file);
@@ -50,26 +28,10 @@ async function halve(file: string): Promise<void> {
   await truncate(file, Math.floor((await readFile(file)).byteLength / 2));
 }
 
-/** A small image: two files that compress, two that do not, one of them several chunks long. */
-function smallModel(): Model {
-  const random = new Random(5);
-  return new Map([
-    ["", node("dir", { implicit: true })],
-    ["prose", fileNode(random.prose(90_000))],
-    ["noise", fileNode(random.noise(70_000))],
-    ["large", fileNode(random.noise(1_500_000))],
-    ["last", fileNode(random.prose(5000))],
-  ]);
-}
-
-function itemsOf(model: Model): TarItem[] {
-  return [...model].filter(([path]) => path !== "").map(([path, entry]) => ({ path, ...entry }));
-}
-
 describe("convert", () => {
   async function convertSpoilt(spoil: (layout: WrittenLayout) => Promise<unknown>): Promise<Output> {
     const place = await workspace();
-    const layout = await writeLayout(place.path("source"), [tarOf(itemsOf(smallModel()))]);
+    const layout = await writeSmallImage(place.path("source"));
     await spoil(layout);
     const target = place.path("target");
     const output = await place.tool(["convert", `oci:${layout.directory}:t`, `oci:${target}:n`], {
@@ -170,13 +132,11 @@ describe("convert", () => {
 
 describe("mount", () => {
   let place: Workspace;
-  let tree: readonly ExpectedEntry[];
 
   beforeAll(async () => {
     place = await openWorkspace();
-    tree = expectedTree(smallModel());
-    await writeExpected(place.path("tree.jsonl"), tree);
-    await writeLayout(place.path("source"), [tarOf(itemsOf(smallModel()))]);
+    await writeExpected(place.path("tree.jsonl"), expectedTree(smallModel()));
+    await writeSmallImage(place.path("source"));
     const target = `oci:${place.path("nydus")}:n`;
     await place.tool(["convert", "--chunk-size", "64K", `oci:${place.path("source")}:t`, target]);
   });
@@ -291,160 +251,4 @@ describe("mount", () => {
     }
     expect(refused).toBeGreaterThan(0);
   }, 240_000);
-
-  describe("from a registry that misbehaves", () => {
-    let registry: FaultRegistry;
-    let image: string;
-
-    beforeAll(async () => {
-      registry = await startFaultRegistry({ root: place.path("registry") });
-      image = `${registry.host}/spoilt/image:n`;
-      await place.tool(["convert", "--chunk-size", "64K", `oci:${place.path("source")}:t`, image]);
-    });
-    afterAll(() => registry[Symbol.asyncDispose]());
-
-    const once: readonly (readonly [what: string, fault: Fault])[] = [
-      ["403", { kind: "status", status: 403 }],
-      ["429 with Retry-After", { kind: "status", status: 429, retryAfter: 1 }],
-      ["500", { kind: "status", status: 500 }],
-      ["503", { kind: "status", status: 503 }],
-      ["a broken connection", { kind: "reset" }],
-      ["a body that breaks off", { kind: "reset", after: 1000 }],
-      ["a short body", { kind: "short", missing: 10 }],
-      ["a wrong bit", { kind: "flip", at: 300 }],
-      ["the whole blob instead of a range", { kind: "ignore-range" }],
-      ["a redirect that expires", { kind: "redirect", uses: 1 }],
-    ];
-    test.each(once)("reads are right although every range is first answered by %s", async (what, fault) => {
-      const own = await workspace();
-      registry.fault = () => undefined;
-      const mountpoint = await own.mount(image);
-      let spoilt = 0;
-      registry.clear();
-      registry.fault = ({ attempt, range }) => {
-        if (range === undefined || attempt > 1) return undefined;
-        spoilt++;
-        return fault;
-      };
-      const report = await checkTree(place.path("tree.jsonl"), mountpoint);
-      expect(report, what).toMatch(/, 0 differences$/);
-      expect(spoilt).toBeGreaterThan(0);
-      await own.umount(mountpoint);
-    });
-
-    test("reads are right although tokens end before the next read", async () => {
-      const own = await workspace();
-      registry.fault = () => undefined;
-      registry.tokenLifetime = 60_000;
-      const mountpoint = await own.mount(image);
-      const before = registry.tokens;
-      registry.fault = ({ range }) => {
-        if (range !== undefined) registry.revokeTokens();
-        return undefined;
-      };
-      expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(/, 0 differences$/);
-      expect(registry.tokens).toBeGreaterThan(before);
-      registry.tokenLifetime = undefined;
-      await own.umount(mountpoint);
-    });
-
-    /** One of its own for each test: they run side by side, because most of them wait. */
-    async function ownRegistry(own: Workspace): Promise<[registry: FaultRegistry, image: string]> {
-      const made = await startFaultRegistry({ root: place.path("registry") });
-      own.defer(() => made[Symbol.asyncDispose]());
-      return [made, `${made.host}/spoilt/image:n`];
-    }
-
-    const always: readonly (readonly [what: string, fault: Fault])[] = [
-      ["401", { kind: "status", status: 401 }],
-      ["403", { kind: "status", status: 403 }],
-      ["404", { kind: "status", status: 404 }],
-      ["429", { kind: "status", status: 429 }],
-      ["500", { kind: "status", status: 500 }],
-      ["an empty body", { kind: "short", missing: 1e9 }],
-      ["a wrong bit", { kind: "flip", at: 300 }],
-    ];
-    test.concurrent.each(always)(
-      "a file gives an error when the registry always answers %s, and is right again later",
-      async (_, fault) => {
-        const own = await openWorkspace();
-        try {
-          const [registry, image] = await ownRegistry(own);
-          const mountpoint = await own.mount(image);
-          registry.fault = () => fault;
-          const output = await run("cat", [`${mountpoint}/noise`], { mayFail: true });
-          expect(output.stdout).toBe("");
-          expect(output.stderr).toMatch(/Input\/output error|Permission denied|No such file/);
-          expect(output.code).toBe(1);
-          registry.fault = () => undefined;
-          expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(/, 0 differences$/);
-          await own.umount(mountpoint);
-        } finally {
-          await own[Symbol.asyncDispose]();
-        }
-      },
-      240_000,
-    );
-
-    const hanging: readonly (readonly [what: string, fault: Fault])[] = [
-      ["does not answer", { kind: "hang" }],
-      ["stops in the middle of a body", { kind: "hang", after: 500 }],
-    ];
-    test.concurrent.each(hanging)(
-      "a reader can be interrupted while the registry %s, and reads well later",
-      async (_, fault) => {
-        const own = await openWorkspace();
-        try {
-          const [registry, image] = await ownRegistry(own);
-          const mountpoint = await own.mount(image);
-          registry.fault = () => fault;
-          const output = await run("timeout", ["--signal=INT", "1", "cat", `${mountpoint}/noise`], {
-            mayFail: true,
-          });
-          expect(output).toEqual({ code: 124, stdout: "", stderr: "" });
-          registry.fault = () => undefined;
-          expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(/, 0 differences$/);
-          await own.umount(mountpoint);
-        } finally {
-          await own[Symbol.asyncDispose]();
-        }
-      },
-      240_000,
-    );
-
-    const refusals: readonly (readonly [what: string, fault: Fault, kind: keyof typeof MEANINGS])[] = [
-      ["401", { kind: "status", status: 401 }, "denied"],
-      ["403", { kind: "status", status: 403 }, "denied"],
-      ["404", { kind: "status", status: 404 }, "not_found"],
-      ["429", { kind: "status", status: 429 }, "unavailable"],
-      ["500", { kind: "status", status: 500 }, "unavailable"],
-      ["nothing", { kind: "hang" }, "unavailable"],
-      ["by breaking the connection", { kind: "reset" }, "unavailable"],
-      ["with a wrong bit", { kind: "flip", at: 300 }, "corrupt"],
-    ];
-    test.concurrent.each(refusals)(
-      "mount and pull say what is wrong when blobs answer %s",
-      async (_, fault, kind) => {
-        const own = await openWorkspace();
-        try {
-          const [registry, image] = await ownRegistry(own);
-          registry.fault = () => fault;
-          await mkdir(own.path("mnt"));
-          const words = [...own.mountWords(), "--detach", image, own.path("mnt")];
-          const [mounted, copied] = await Promise.all([
-            own.tool(words, { mayFail: true }),
-            own.tool(["pull", image, `oci:${own.path("copy")}:n`], { mayFail: true }),
-          ]);
-          expectFailure(mounted, kind);
-          expect(mounted.stderr).toMatch(/sha256:[0-9a-f]{64}|127\.0\.0\.1/);
-          expect(own.mounts()).toEqual([]);
-          expectFailure(copied, kind);
-          await expectNothingHalfWritten(own.path("copy"));
-        } finally {
-          await own[Symbol.asyncDispose]();
-        }
-      },
-      240_000,
-    );
-  });
 });

@@ -6,7 +6,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { checkTree, writeExpected } from "./support/check-tree.ts";
 import { type FaultRegistry, type SeenRequest, startFaultRegistry } from "./support/fault-registry.ts";
-import { expectedTree } from "./support/model.ts";
+import { expectedTree, itemsOf } from "./support/model.ts";
 import { writeLayout } from "./support/oci-layout.ts";
 import { run } from "./support/process.ts";
 import { FAULTS, STUCK, troubledTree } from "./support/source-troubles.ts";
@@ -25,10 +25,7 @@ let blob: { readonly digest: string; readonly size: number };
 beforeAll(async () => {
   place = await openWorkspace();
   await writeExpected(place.path("tree.jsonl"), expectedTree(troubledTree()));
-  const items = [...troubledTree()]
-    .filter(([path]) => path !== "")
-    .map(([path, entry]) => ({ path, ...entry }));
-  await writeLayout(place.path("source"), [tarOf(items)]);
+  await writeLayout(place.path("source"), [tarOf(itemsOf(troubledTree()))]);
   const root = place.path("registry");
   [registry, mirror] = [await startFaultRegistry({ root }), await startFaultRegistry({ root })];
   image = `${registry.host}/faults/image:n`;

@@ -40,6 +40,11 @@ export function fileNode(data: Uint8Array | string, rest: Partial<ModelNode> = {
 /** Paths are byte strings without a leading slash; the root is "". A hard link is one node under several paths. */
 export type Model = ReadonlyMap<string, ModelNode>;
 
+/** Everything but the root, for a tar. */
+export function itemsOf(model: Model): TarItem[] {
+  return [...model].filter(([path]) => path !== "").map(([path, entry]) => ({ path, ...entry }));
+}
+
 /** What a mount must show of one path; one JSON line each. */
 export interface ExpectedEntry {
   readonly path: string;
