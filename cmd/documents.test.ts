@@ -1,18 +1,27 @@
 /**
  * What help and documents say can be typed: every example is a command line that is understood, and every flag that a
- * document names exists.
+ * document names exists. So does every file.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { type Command, helpText, parseCommandLine } from "./command.ts";
 import { VERBS } from "./commands.ts";
 
 const COMMANDS = await Promise.all(VERBS.map((verb) => verb.load()));
 const SHOWN = COMMANDS.filter(({ hidden }) => hidden !== true);
-const DOCUMENTS = [
-  "README.md",
-  ...readdirSync("docs").flatMap((name) => (name.endsWith(".md") ? `docs/${name}` : [])),
-];
+const DOCUMENTS = ["README.md", ...pagesIn("docs")];
+
+function pagesIn(directory: string): string[] {
+  return readdirSync(directory).flatMap((name) => (name.endsWith(".md") ? `${directory}/${name}` : []));
+}
+
+/** Paths of this repository as documents write them: "lib/blob/reader.ts", and mostly "blob/reader". */
+const PATHS = new RegExp(
+  `(?<![\\w./:-])(?:${["lib", "cmd", "ffi", "scripts", "docs", "tests", "examples", ...readdirSync("lib")].join("|")})/[\\w./-]*\\w`,
+  "g",
+);
+/** Inside images. */
+const FOREIGN_PATHS: ReadonlySet<string> = new Set(["image/image.boot"]);
 
 /** Of the kubelet and of containerd's ctr, which the documents mention alone. */
 const FOREIGN_FLAGS: ReadonlySet<string> = new Set([
@@ -90,6 +99,13 @@ test.each(DOCUMENTS)("%s names only verbs and flags that there are", (document) 
         line,
       ).toEqual([]);
     }
+});
+
+test.each([...DOCUMENTS, ...pagesIn("docs/decisions")])("%s names only files that there are", (document) => {
+  const named = readFileSync(document, "utf8").match(PATHS) ?? [];
+  const places = (path: string): string[] => [path, `${path}.ts`, `lib/${path}`, `lib/${path}.ts`];
+  const missing = named.filter((path) => !FOREIGN_PATHS.has(path) && !places(path).some(existsSync));
+  expect(missing).toEqual([]);
 });
 
 test("README names only flags that there are", () => {
