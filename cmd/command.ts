@@ -118,7 +118,7 @@ export class Arguments {
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
 /** Milliseconds. */
-export function parseDuration(text: string, what: string): number {
+function parseDuration(text: string, what: string): number {
   const [, count, unit = ""] = /^(\d+)([smhd])$/.exec(text.trim()) ?? [];
   const ms = Number(count) * (SECONDS[unit] ?? Number.NaN) * 1000;
   if (Number.isSafeInteger(ms)) return ms;

@@ -34,13 +34,6 @@ export const u32 = (offset: number): Field<number> => ({
   write: (view, at, value) => view.setUint32(at + offset, value, true),
 });
 
-export const i32 = (offset: number): Field<number> => ({
-  offset,
-  size: 4,
-  read: (view, at) => view.getInt32(at + offset, true),
-  write: (view, at, value) => view.setInt32(at + offset, value, true),
-});
-
 /** A u64 that must fit a safe integer, as every offset and size we accept does. */
 export const u64 = (offset: number): Field<number> => ({
   offset,

@@ -10,10 +10,11 @@ import type { BlobInfo } from "../rafs/blob-table.ts";
 import type { ChunkRef } from "../tree/tree.ts";
 import { BlobWriter, type BlobWriterOptions } from "./blob-writer.ts";
 import type { ChunkInfoV2 } from "./chunk-info-v2.ts";
-import { decodeChunkInfos as decodeAnyInfos } from "./chunk-infos.ts";
+import { decodeChunkInfos } from "./chunk-infos.ts";
 import { cipherFor } from "./cipher.ts";
-import { decodeChunkInfoHeader, decodeChunkInfos } from "./compression-info.ts";
+import { decodeChunkInfoHeader } from "./compression-info.ts";
 import { FRAME_SIZE, readSections } from "./framing.ts";
+import { chunkInfosOf } from "./sample-blob.test-support.ts";
 import { decodeToc } from "./toc.ts";
 
 let directory: string;
@@ -115,7 +116,7 @@ test.each([
     });
     expect(result.info?.ciCompressor).toBe(expected);
     const array = decompressChunk(expected, section.subarray(0, -4096), header.uncompressedSize);
-    const infos = decodeChunkInfos(array);
+    const infos = chunkInfosOf(array);
     for (const ref of refs) expect(ref).toMatchObject(infos[ref.index] ?? {});
     expect(toc[1]).toMatchObject({ name: "blob.meta", compressor: expected });
     expect(hex(toc[1]?.digest)).toBe(hex(sha256(array)));
@@ -190,7 +191,7 @@ async function readBack(options: Partial<BlobWriterOptions>, chunks: readonly Ui
   if (info === undefined) throw new Error("the blob lists nothing");
   const header = decodeChunkInfoHeader(chunkInfo.subarray(-4096));
   const array = chunkInfo.subarray(0, info.ciUncompressedSize);
-  const infos = decodeAnyInfos(array, info, header);
+  const infos = decodeChunkInfos(array, info, header);
   const { cipher } = options;
   const unitAt = (offset: number, size: number): Uint8Array => {
     const stored = bytes.subarray(offset, offset + size);
@@ -276,7 +277,7 @@ test.skipIf(!existsSync(GOLDEN)).each(IMAGES)("decoders read the golden blobs of
     const header = decodeChunkInfoHeader(meta.subarray(-4096));
     expect(header).toMatchObject({ features: 0x7000_0023, offset: toc[1]?.offset });
     const array = decompressChunk(header.compressor, meta.subarray(0, -4096), header.uncompressedSize);
-    const infos = decodeChunkInfos(array);
+    const infos = chunkInfosOf(array);
     expect(infos.length).toBe(header.entries);
     expect(infos.at(-1)?.compressedOffset).toBeLessThan(toc[0]?.compressedSize ?? 0);
     checked++;

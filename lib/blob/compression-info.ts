@@ -19,7 +19,7 @@ const MAGIC = 0xb10b_b10b;
 const PAGE = 4096;
 const TWO_20 = 2 ** 20;
 
-export const MAX_CHUNK_BYTES = 2 ** 24;
+const MAX_CHUNK_BYTES = 2 ** 24;
 const MAX_COMPRESSED_OFFSET = 2 ** 40;
 const MAX_UNCOMPRESSED_OFFSET = 2 ** 44;
 
@@ -87,16 +87,6 @@ export function encodeChunkInfos(chunks: readonly ChunkInfo[]): Uint8Array {
   const view = viewOf(out);
   for (const [index, chunk] of chunks.entries()) writeChunkInfo(view, index * ENTRY_SIZE, chunk);
   return out;
-}
-
-/** Decodes and nothing more: whether chunks lie inside the blob is for whoever knows the blob. */
-export function decodeChunkInfos(array: Uint8Array): ChunkInfo[] {
-  if (array.byteLength % ENTRY_SIZE !== 0)
-    throw corrupt(
-      `Cannot read compression information: ${array.byteLength} bytes are not a whole number of entries`,
-    );
-  const view = viewOf(array);
-  return Array.from({ length: array.byteLength / ENTRY_SIZE }, (_, i) => readChunkInfo(view, i * ENTRY_SIZE));
 }
 
 /** `BlobCompressionContextHeader` of the reference. */

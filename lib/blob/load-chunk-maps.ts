@@ -74,7 +74,7 @@ export function isOverTars(image: RafsImage): boolean {
 }
 
 /** @throws corrupt when bootstrap and blob tell different stories */
-export function withPlaces({ map, ordinals }: BlobChunks, blob: BlobInfo, infos: ChunkInfos): ChunkMap {
+function withPlaces({ map, ordinals }: BlobChunks, blob: BlobInfo, infos: ChunkInfos): ChunkMap {
   const { count } = map;
   const units: StoredUnits = {
     units: infos.units,

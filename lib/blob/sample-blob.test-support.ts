@@ -3,8 +3,10 @@ import { type Compressor, compressChunk } from "../base/compression.ts";
 import { digestHex, digestOf, sha256 } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { alignUp } from "../base/math.ts";
+import { viewOf } from "../base/struct.ts";
 import type { Fetcher } from "../content/content.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
+import { type ChunkInfo, ENTRY_SIZE, readChunkInfo } from "./compression-info.ts";
 
 export interface SampleOptions {
   readonly chunks: number;
@@ -106,4 +108,10 @@ export function fetcherOf(stored: Uint8Array): CountingFetcher {
     },
   };
   return fetcher;
+}
+
+/** The entries of compression information, version 1. */
+export function chunkInfosOf(array: Uint8Array): ChunkInfo[] {
+  const view = viewOf(array);
+  return Array.from({ length: array.byteLength / ENTRY_SIZE }, (_, i) => readChunkInfo(view, i * ENTRY_SIZE));
 }

@@ -113,7 +113,7 @@ function systemCode(cause: unknown): string {
 }
 
 /** Give a failed call a meaning. */
-export function fromGrpc(error: unknown, action: string): NydusError {
+function fromGrpc(error: unknown, action: string): NydusError {
   if (error instanceof NydusError) return error;
   const refused =
     CONNECTING[systemCode(error)] ??

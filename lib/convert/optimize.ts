@@ -70,7 +70,7 @@ export async function optimize(request: OptimizeRequest): Promise<OptimizeReport
 }
 
 /** @throws usage when the trace names nothing of the image, unsupported for kinds of image that cannot be changed */
-export async function optimizeImage(
+async function optimizeImage(
   image: NydusImage,
   target: Target,
   options: OptimizeOptions,

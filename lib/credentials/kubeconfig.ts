@@ -69,7 +69,7 @@ function inCluster(env: Environment): KubeAccess {
   };
 }
 
-export function parseKubeconfig(text: string, path: string): KubeAccess {
+function parseKubeconfig(text: string, path: string): KubeAccess {
   const file = new Kubeconfig(text, path);
   return file.access();
 }

@@ -41,7 +41,7 @@ export interface NodeFacts extends EntryFacts {
   readonly chunks?: readonly ChunkFacts[];
 }
 
-export function entryFacts(image: RafsImage, { path, nid, kind }: Entry): EntryFacts {
+function entryFacts(image: RafsImage, { path, nid, kind }: Entry): EntryFacts {
   const { mode, uid, gid, mtime, mtimeNs, nlink, size } = image.inode(nid);
   const xattrs = [...image.xattrs(nid)].map(
     ([key, value]) => [printable(key), Buffer.from(value).toString("hex")] as const,

@@ -13,7 +13,7 @@ import type { Environment } from "../base/systemd.ts";
 
 const NAME = "nydus-tool";
 export const ROOTS_RUN_DIRECTORY = `/run/${NAME}`;
-export const ROOTS_CACHE_DIRECTORY = `/var/cache/${NAME}`;
+const ROOTS_CACHE_DIRECTORY = `/var/cache/${NAME}`;
 
 /** For `--help`. */
 export const RUN_ROOT_HELP = `${ROOTS_RUN_DIRECTORY}; without root, $XDG_RUNTIME_DIR/${NAME}`;

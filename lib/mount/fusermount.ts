@@ -25,7 +25,7 @@ export interface UserMount {
 }
 
 /** @throws unsupported when libfuse3's program is not installed */
-export function findFusermount(path = process.env.PATH): string {
+function findFusermount(path = process.env.PATH): string {
   const found = Bun.which(PROGRAM, { PATH: `${path ?? ""}:${PLACES}` });
   if (found !== null) return found;
   throw new NydusError(

@@ -30,7 +30,7 @@ export function entryCount(view: DataView, block: Region): number {
 }
 
 /** The bytes of name `k` of `count`: it ends where the next begins; the last one at a NUL or the block's end. */
-export function nameRegion(view: DataView, block: Region, k: number, count: number): Region {
+function nameRegion(view: DataView, block: Region, k: number, count: number): Region {
   const entry = block.offset + k * dirent.size;
   const start = D.nameOffset.read(view, entry);
   const limit = k + 1 < count ? D.nameOffset.read(view, entry + dirent.size) : block.size;

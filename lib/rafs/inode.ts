@@ -76,7 +76,7 @@ export const chunkIndex = struct(8, {
   block: u32(4),
 });
 
-export const FILE_TYPE = 0o170000;
+const FILE_TYPE = 0o170000;
 export const TYPE_BITS = {
   fifo: 0o010000,
   char: 0o020000,

@@ -14,7 +14,7 @@ import { UNKNOWN_DIGEST } from "./chunk-record.ts";
 import { BLOB_FEATURES } from "./flags.ts";
 import type { WriteOptions } from "./writer.ts";
 
-export const CHUNK_SIZE = 4096;
+const CHUNK_SIZE = 4096;
 
 const b = byteStringOf;
 

@@ -10,13 +10,13 @@ import { struct, u8, u16, u32 } from "../base/struct.ts";
 import type { Region } from "./superblock.ts";
 
 /** Linux `struct erofs_xattr_ibody_header`. */
-export const xattrHeader = struct(12, { nameFilter: u32(0), sharedCount: u8(4) });
+const xattrHeader = struct(12, { nameFilter: u32(0), sharedCount: u8(4) });
 
 /** Linux `struct erofs_xattr_entry`; name suffix and value follow, then zeros up to a multiple of 4. */
-export const xattrEntry = struct(4, { nameLength: u8(0), prefix: u8(1), valueSize: u16(2) });
+const xattrEntry = struct(4, { nameLength: u8(0), prefix: u8(1), valueSize: u16(2) });
 
 /** Linux `EROFS_XATTR_INDEX_*`: key prefixes stand as numbers. The two ACL prefixes are whole keys. */
-export const XATTR_PREFIXES: readonly (readonly [index: number, prefix: ByteString])[] = [
+const XATTR_PREFIXES: readonly (readonly [index: number, prefix: ByteString])[] = [
   [1, byteStringOf("user.")],
   [2, byteStringOf("system.posix_acl_access")],
   [3, byteStringOf("system.posix_acl_default")],

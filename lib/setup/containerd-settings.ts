@@ -74,14 +74,14 @@ function streamProcessor(program: string): TomlTable["keys"] {
 }
 
 /** A file without a version is of format 1. */
-export function formatOf(config: Readonly<Record<string, unknown>>): number {
+function formatOf(config: Readonly<Record<string, unknown>>): number {
   const version = config.version ?? 1;
   if (version === 1 || version === 2 || version === 3 || version === 4) return version;
   throw new NydusError("unsupported", `Cannot change the file: its version is ${String(version)}`);
 }
 
 /** Where the CRI plugin's snapshotter is named. */
-export function criPath(format: number): readonly string[] {
+function criPath(format: number): readonly string[] {
   if (format === 1) return ["plugins", "cri", "containerd"];
   if (format === 2) return ["plugins", "io.containerd.grpc.v1.cri", "containerd"];
   return ["plugins", "io.containerd.cri.v1.images"];

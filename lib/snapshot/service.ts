@@ -32,10 +32,7 @@ export interface ServiceOptions {
 /** Infos in one message of a list. */
 const LIST_BATCH = 100;
 
-export function snapshotsRoutes(
-  snapshotter: Snapshotter,
-  options: ServiceOptions,
-): (router: ConnectRouter) => void {
+function snapshotsRoutes(snapshotter: Snapshotter, options: ServiceOptions): (router: ConnectRouter) => void {
   const call = <T>(operation: string, subject: string, work: () => Promise<T>): Promise<T> =>
     observed(operation, subject, work, options);
   return (router) =>

@@ -39,7 +39,7 @@ export interface Difference {
 export type SameContent = (before: RegularFile, after: RegularFile) => boolean;
 
 /** Right when both trees cut files into chunks of one size and hash them with one algorithm. */
-export const sameChunks: SameContent = (before, after) =>
+const sameChunks: SameContent = (before, after) =>
   before.chunks.length === after.chunks.length &&
   before.chunks.every(({ digest }, i) => sameBytes(digest, after.chunks[i]?.digest ?? digest.subarray(0, 0)));
 

@@ -14,7 +14,7 @@ const WHITEOUT = ".wh.";
 const WHITEOUT_META = ".wh..wh.";
 const OPAQUE = byteStringOf(".wh..wh..opq");
 
-export function isWhiteout(name: ByteString): boolean {
+function isWhiteout(name: ByteString): boolean {
   return name.startsWith(WHITEOUT);
 }
 

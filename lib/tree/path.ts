@@ -7,7 +7,7 @@ import { type ByteString, printable } from "../base/byte-string.ts";
 import { corrupt } from "../base/error.ts";
 
 /** Linux NAME_MAX and PATH_MAX (less its NUL): no runtime can unpack more. */
-export const MAX_NAME = 255;
+const MAX_NAME = 255;
 export const MAX_PATH = 4095;
 
 /** A path for messages, cut where it gets unreadable. */

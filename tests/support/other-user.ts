@@ -9,7 +9,7 @@ import { type Output, type RunOptions, run, startService, waitFor } from "./proc
 import { TOOL, type Workspace } from "./workspace.ts";
 
 /** Of every Debian. fusermount3 wants to know a user's name. */
-export const USERS = { daemon: 1, nobody: 65_534 } as const;
+const USERS = { daemon: 1, nobody: 65_534 } as const;
 export type User = keyof typeof USERS;
 
 /** Root may have programs at home. */

@@ -42,7 +42,7 @@ const FLAGS: Readonly<Record<TarType, string>> = {
 const BLOCK = 512;
 const EMPTY = new Uint8Array(0);
 
-export function latin1(text: string): Uint8Array {
+function latin1(text: string): Uint8Array {
   return Buffer.from(text, "latin1");
 }
 

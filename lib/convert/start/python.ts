@@ -139,7 +139,7 @@ const FROM = /^from\s+(\.*)([\w.]*)\s+import\s+(.+)$/;
  * Absolute names of all that a module's own statements import; of "from a import b" both "a" and "a.b". Texts in quotes
  * are not understood, and do no harm.
  */
-export function importsOf(text: string, package_: string): string[] {
+function importsOf(text: string, package_: string): string[] {
   const modules: string[] = [];
   let block = "";
   let open: string | undefined;

@@ -15,7 +15,7 @@ import type { Plan, PlannedName } from "./plan.ts";
 const DIGEST_SIZE = 32;
 const NOTHING = new Uint8Array(0);
 
-export function joinDigests(digests: readonly Uint8Array[]): Uint8Array {
+function joinDigests(digests: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(DIGEST_SIZE * digests.length);
   for (const [i, digest] of digests.entries()) joined.set(digest, DIGEST_SIZE * i);
   return joined;
