@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { descriptorOf, sampleBytes } from "../lib/content/contract.ts";
+import { descriptorOf, sampleBytes } from "../lib/content/contract.test-support.ts";
 import { readAll, streamOf } from "../lib/content/verified.ts";
 import { MEDIA } from "../lib/oci/media-types.ts";
 import { dockerCredentials } from "../lib/registry/credentials.ts";

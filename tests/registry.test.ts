@@ -5,7 +5,7 @@
 import { mkdtemp, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { type StoreUnderTest, testBlobStore } from "../lib/content/contract.ts";
+import { type StoreUnderTest, testBlobStore } from "../lib/content/contract.test-support.ts";
 import { copyImage } from "../lib/image/copy.ts";
 import { loadImage } from "../lib/image/load.ts";
 import { openStore } from "../lib/image/open.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { digestOf, sha256 } from "../base/digest.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { encodeFrame } from "./framing.ts";

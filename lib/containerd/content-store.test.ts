@@ -3,7 +3,7 @@ import { mkdtemp } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Containerd, startContainerd } from "../../tests/support/containerd.ts";
 import { type Digest, digestOf } from "../base/digest.ts";
-import { type StoreUnderTest, testBlobStore } from "../content/contract.ts";
+import { type StoreUnderTest, testBlobStore } from "../content/contract.test-support.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MEDIA } from "../oci/media-types.ts";

@@ -9,7 +9,7 @@ import { encodeJson } from "../oci/json.ts";
 import { parseDocument } from "../oci/manifest.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { type TarItem, writeTar } from "../tar/writer.ts";
-import { descriptorOf, sampleBytes, testBlobStore, testFetcher } from "./contract.ts";
+import { descriptorOf, sampleBytes, testBlobStore, testFetcher } from "./contract.test-support.ts";
 import { DockerArchive } from "./docker-archive.ts";
 import { OciArchive, OciArchiveWriter } from "./oci-archive.ts";
 import { readBlob } from "./read.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { NydusError } from "../base/error.ts";
-import { sampleBytes } from "./contract.ts";
+import { sampleBytes } from "./contract.test-support.ts";
 import { decompressed } from "./decompress.ts";
 
 const TAR = Buffer.concat([sampleBytes(700_000), Buffer.alloc(700_000)]);

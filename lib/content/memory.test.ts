@@ -1,5 +1,5 @@
-import { testBlobStore } from "./contract.ts";
-import { MemoryStore } from "./memory.ts";
+import { testBlobStore } from "./contract.test-support.ts";
+import { MemoryStore } from "./memory.test-support.ts";
 
 testBlobStore("MemoryStore", async () => {
   const store = new MemoryStore();

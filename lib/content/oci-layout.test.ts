@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { encodeJson } from "../oci/json.ts";
 import { MEDIA } from "../oci/media-types.ts";
-import { descriptorOf, sampleBytes, testBlobStore } from "./contract.ts";
+import { descriptorOf, sampleBytes, testBlobStore } from "./contract.test-support.ts";
 import { OciLayout } from "./oci-layout.ts";
 import { streamOf } from "./verified.ts";
 

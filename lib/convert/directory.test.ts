@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readConverted } from "../../tests/support/converted-image.ts";
 import { run } from "../../tests/support/process.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { convertDirectory } from "./directory.ts";
 
 let directory: string;

@@ -8,7 +8,7 @@ import { makeImage } from "../../tests/support/make-image.ts";
 import { blobPath, type LayoutOptions, writeLayout } from "../../tests/support/oci-layout.ts";
 import { type TarItem, tarOf } from "../../tests/support/tar-builder.ts";
 import { NydusError } from "../base/error.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { OciLayout } from "../content/oci-layout.ts";
 import { loadImage } from "../image/load.ts";
 import type { Descriptor } from "../oci/descriptor.ts";

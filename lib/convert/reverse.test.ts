@@ -7,7 +7,7 @@ import { writeNydusLayout } from "../../tests/support/nydus-layout.ts";
 import { blobPath } from "../../tests/support/oci-layout.ts";
 import type { TarItem } from "../../tests/support/tar-builder.ts";
 import { corrupt } from "../base/error.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { OciLayout } from "../content/oci-layout.ts";
 import { type Image, loadImage } from "../image/load.ts";
 import { NydusImage } from "../image/nydus-image.ts";

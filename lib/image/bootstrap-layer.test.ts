@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { byteStringOf } from "../base/byte-string.ts";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { streamOf, verified } from "../content/verified.ts";
 import type { Manifest } from "../oci/manifest.ts";
 import { MEDIA } from "../oci/media-types.ts";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Trace } from "../blob/trace.ts";
-import { descriptorOf } from "../content/contract.ts";
+import { descriptorOf } from "../content/contract.test-support.ts";
 import { streamOf } from "../content/verified.ts";
 import { encodeJson } from "../oci/json.ts";
 import { MEDIA } from "../oci/media-types.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { digestOf } from "../base/digest.ts";
-import { descriptorOf } from "../content/contract.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { descriptorOf } from "../content/contract.test-support.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { streamOf } from "../content/verified.ts";
 import type { Descriptor, Platform } from "../oci/descriptor.ts";
 import { encodeJson } from "../oci/json.ts";

@@ -5,7 +5,7 @@ import { NydusError } from "../base/error.ts";
 import { ContainerdClient } from "../containerd/client.ts";
 import { ContentStore } from "../containerd/content-store.ts";
 import type { Fetcher } from "../content/content.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { LocalFirst } from "./local-first.ts";

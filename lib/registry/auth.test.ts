@@ -1,6 +1,6 @@
 /** A registry with a token service: what is asked for, how often, and what happens to refusals. */
 import { beforeEach, expect, onTestFinished, test } from "vitest";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { RegistryOptions } from "./client.ts";
 import { RegistryStore } from "./store.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { OciLayout } from "../content/oci-layout.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { RegistryOptions } from "./client.ts";

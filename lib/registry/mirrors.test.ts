@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { type Fault, type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
 import type { FetchOptions } from "../content/content.ts";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MEDIA } from "../oci/media-types.ts";

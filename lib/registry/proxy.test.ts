@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
 import { type ForwardProxy, startForwardProxy } from "../../tests/support/forward-proxy.ts";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { OciLayout } from "../content/oci-layout.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { RegistryOptions } from "./client.ts";

@@ -1,6 +1,6 @@
 /** Uploads to a registry that refuses, breaks off or names odd places. */
 import { beforeEach, expect, onTestFinished, test } from "vitest";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { streamOf } from "../content/verified.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { RegistryStore } from "./store.ts";

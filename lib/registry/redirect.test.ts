@@ -1,7 +1,7 @@
 /** Registries that send readers to another host, and answers to ranges that do not fit. */
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import type { ByteRange } from "../content/content.ts";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { readAll } from "../content/verified.ts";
 import { RegistryStore } from "./store.ts";
 

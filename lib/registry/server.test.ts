@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Hono } from "hono";
 import { expect, onTestFinished, test } from "vitest";
 import { digestOf } from "../base/digest.ts";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { createRegistryApp, serveRegistry } from "./server.ts";
 

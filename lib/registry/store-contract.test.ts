@@ -3,7 +3,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { descriptorOf, type StoreUnderTest, sampleBytes, testBlobStore } from "../content/contract.ts";
+import {
+  descriptorOf,
+  type StoreUnderTest,
+  sampleBytes,
+  testBlobStore,
+} from "../content/contract.test-support.ts";
 import { streamOf } from "../content/verified.ts";
 import { serveRegistry } from "./server.ts";
 import { RegistryStore } from "./store.ts";

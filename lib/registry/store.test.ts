@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { descriptorOf, sampleBytes } from "../content/contract.ts";
+import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
 import { readBlob } from "../content/read.ts";
 import { streamOf } from "../content/verified.ts";
 import { encodeJson } from "../oci/json.ts";

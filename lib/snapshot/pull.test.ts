@@ -14,7 +14,7 @@ import { ImageRecords } from "../containerd/images.ts";
 import { withLease } from "../containerd/leases.ts";
 import { SnapshotsClient } from "../containerd/snapshots.ts";
 import type { FetchOptions } from "../content/content.ts";
-import { MemoryStore } from "../content/memory.ts";
+import { MemoryStore } from "../content/memory.test-support.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { ANNOTATION, MEDIA } from "../oci/media-types.ts";

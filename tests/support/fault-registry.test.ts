@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
-import { descriptorOf, sampleBytes } from "../../lib/content/contract.ts";
+import { descriptorOf, sampleBytes } from "../../lib/content/contract.test-support.ts";
 import { OciLayout } from "../../lib/content/oci-layout.ts";
 import { streamOf } from "../../lib/content/verified.ts";
 import { RegistryStore } from "../../lib/registry/store.ts";

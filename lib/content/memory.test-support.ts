@@ -1,4 +1,4 @@
-/** A store in memory: for tests, and for images put together before they go somewhere else. @module */
+/** A store in memory. @module */
 
 import type { Digest } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
