@@ -8,7 +8,7 @@ import { startDockerRegistry } from "./support/docker-registry.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { run, waitFor } from "./support/process.ts";
+import { run } from "./support/process.ts";
 import { openWorkspace, type Workspace } from "./support/workspace.ts";
 
 interface Pulled {
@@ -43,11 +43,7 @@ describe("a Nydus image beside an ordinary one", () => {
       directory: place.path("c"),
       snapshotters: { nydus: place.path("s.sock") },
     });
-    place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", containerd.address, "--run-dir", place.path("run")],
-    ]);
-    await waitFor("the snapshotter", async () => (await place.log("snapshotter")).includes("serving"));
+    await place.startSnapshotter();
   }, 120_000);
 
   afterAll(async () => {

@@ -57,15 +57,10 @@ describe("an image that was not downloaded", () => {
   const snapshots = async () =>
     (await ctr("snapshots", "--snapshotter", "nydus", "ls")).stdout.trim().split("\n").slice(1);
   const startSnapshotter = async () => {
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", containerd.address, "--run-dir", place.path("run")],
+    snapshotter = await place.startSnapshotter(
       // Short, so that the whole story would show whether anything leaves the cache that is in use.
       ...["--status", `unix:${place.path("status.sock")}`, "--cache-grace", "2s"],
-    ]);
-    const printed = (await place.log("snapshotter")).length;
-    const serving = async () => (await place.log("snapshotter")).slice(printed).includes("status at");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    );
   };
 
   beforeAll(async () => {

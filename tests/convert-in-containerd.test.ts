@@ -11,7 +11,7 @@ import { type Containerd, startContainerd } from "./support/containerd.ts";
 import { type EmbeddedRegistry, startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { run, type Service, waitFor } from "./support/process.ts";
+import { run, waitFor } from "./support/process.ts";
 import { Random } from "./support/random.ts";
 import { tarOf } from "./support/tar-builder.ts";
 import { openWorkspace, type Workspace } from "./support/workspace.ts";
@@ -26,7 +26,6 @@ describe("an image in containerd", () => {
   let place: Workspace;
   let registry: EmbeddedRegistry;
   let containerd: Containerd;
-  let snapshotter: Service;
   let source: string;
 
   const ctr = (...args: string[]) => containerd.ctr(args);
@@ -64,12 +63,7 @@ describe("an image in containerd", () => {
     const headers = { "content-type": DOCKER_LIST };
     const put = await fetch(`http://${registry.host}/v2/app/manifests/1`, { method: "PUT", body, headers });
     expect(put.status).toBe(201);
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", place.path("c/c.sock"), "--run-dir", place.path("run")],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).includes("serving snapshots");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    await place.startSnapshotter();
     const snapshotters = { nydus: place.path("s.sock") };
     containerd = await startContainerd({ directory: place.path("c"), snapshotters });
     await ctr("content", "fetch", "--plain-http", "--all-platforms", source);

@@ -13,7 +13,7 @@ import { criConfig } from "./support/cri.ts";
 import { type FaultRegistry, startFaultRegistry } from "./support/fault-registry.ts";
 import { type KubeApi, startKubeApi } from "./support/kube-api.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { run, type Service, waitFor } from "./support/process.ts";
+import { run, waitFor } from "./support/process.ts";
 import { Random } from "./support/random.ts";
 import { mounted } from "./support/snapshot-mounts.ts";
 import { tarOf } from "./support/tar-builder.ts";
@@ -28,7 +28,6 @@ describe("a private registry", () => {
   let containerd: Containerd;
   let registry: FaultRegistry;
   let kubernetes: KubeApi;
-  let snapshotter: Service;
   let client: ContainerdClient;
   let snapshots: SnapshotsClient;
   /** The password that is accepted now; all that ever were, to be searched for. */
@@ -127,16 +126,12 @@ describe("a private registry", () => {
       users: [{ name: "u", user: { token: "kube-api-token" } }],
     };
     await writeFile(place.path("secret/kubeconfig"), JSON.stringify(config));
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", place.path("c/c.sock"), "--run-dir", place.path("run")],
+    await place.startSnapshotter(
       ...["--status", `unix:${place.path("status.sock")}`, "--log-level", "debug"],
       ...["--credential-provider-config", place.path("secret/providers.json")],
       ...["--credential-provider-bin-dir", place.path("secret/bin")],
       ...["--kubeconfig", place.path("secret/kubeconfig")],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).includes("status at");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    );
   }
 
   /** As a kubelet that was told to pull through the snapshotter's socket. */

@@ -70,11 +70,7 @@ test("doctor finds a node ready, then names what is wrong, one thing at a time",
   const down = await diagnose(place, ...words);
   expect(down.about("proxy plugin")).toMatchObject({ state: "problem", advice: "start the snapshotter" });
 
-  const snapshotter = place.start("snapshotter", [
-    ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-    ...["--containerd-address", containerd.address, "--run-dir", place.path("run")],
-  ]);
-  await waitFor("the snapshotter", async () => (await place.log("snapshotter")).includes("serving"));
+  const snapshotter = await place.startSnapshotter();
   const found = async (): Promise<boolean> =>
     (await diagnose(place, ...words)).about("proxy plugin")?.state === "ok";
   await waitFor("containerd to dial again", found);

@@ -80,14 +80,7 @@ describe.each<TocFormat>(["estargz", "podman"])("an image of %s layers", (format
   const snapshots = async () =>
     (await containerd.ctr(["snapshots", "--snapshotter", "nydus", "ls"])).stdout.trim().split("\n").slice(1);
   const startSnapshotter = async (): Promise<void> => {
-    const printed = (await place.log("snapshotter")).length;
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", containerd.address, "--run-dir", place.path("run")],
-      ...["--status", `unix:${place.path("status.sock")}`],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).slice(printed).includes("status at");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    snapshotter = await place.startSnapshotter("--status", `unix:${place.path("status.sock")}`);
   };
 
   beforeAll(async () => {

@@ -13,7 +13,6 @@ import { type CountingProxy, startCountingProxy } from "./support/counting-proxy
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { type Service, waitFor } from "./support/process.ts";
 import { Random } from "./support/random.ts";
 import { tarOf } from "./support/tar-builder.ts";
 import { openWorkspace, TOOL, type Workspace } from "./support/workspace.ts";
@@ -22,7 +21,6 @@ describe("ctr image pull", () => {
   let place: Workspace;
   let containerd: Containerd;
   let proxy: CountingProxy;
-  let snapshotter: Service;
   const image = (name: string): string => `${proxy.host}/${name}:1`;
   const pull = (name: string, options = {}) =>
     containerd.ctr(["images", "pull", "--plain-http", "--snapshotter", "nydus", image(name)], options);
@@ -43,12 +41,7 @@ describe("ctr image pull", () => {
     ]);
     await place.tool(["pull", `oci:${place.path("odd")}:t`, `${registry.host}/odd:1`]);
     proxy = await startCountingProxy(registry.host);
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", place.path("c/c.sock"), "--run-dir", place.path("run")],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).includes("serving snapshots");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    await place.startSnapshotter();
     // As `snapshotter install` configures it.
     const settings = { name: "nydus", address: place.path("s.sock"), root: place.path("snapshots") };
     const version = { major: 1, minor: 6 };

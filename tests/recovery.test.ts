@@ -28,15 +28,10 @@ describe("a killed snapshotter", () => {
   const status = (...words: string[]) =>
     place.tool(["status", "--address", `unix:${place.path("status.sock")}`, ...words]);
   const serve = async (): Promise<void> => {
-    const printed = (await place.log("snapshotter")).length;
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", containerd.address, "--run-dir", place.path("run")],
+    snapshotter = await place.startSnapshotter(
       // Otherwise the process that serves the mounts would start it again before we do.
       ...["--status", `unix:${place.path("status.sock")}`, "--supervised"],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).slice(printed).includes("status at");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    );
   };
   const pull = (options = {}) =>
     place.tool(

@@ -55,12 +55,7 @@ describe("a container in a user namespace", () => {
     await place.tool(["convert", source, `${registry.host}/app:lazy`]);
     await place.tool(["pull", source, `${registry.host}/app:plain`]);
     proxy = await startCountingProxy(registry.host);
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", place.path("c/c.sock"), "--run-dir", place.path("run")],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).includes("serving snapshots");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    snapshotter = await place.startSnapshotter();
     const snapshotters = { nydus: place.path("s.sock") };
     containerd = await startContainerd({ directory: place.path("c"), snapshotters });
     for (const tag of ["lazy", "plain"])

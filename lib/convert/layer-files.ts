@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
+import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { type Digest, Digester, digestHex } from "../base/digest.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
@@ -11,13 +11,13 @@ import { viewOf } from "../base/struct.ts";
 import { readLayerBootstrap } from "../blob/layer-bootstrap.ts";
 import type { Fetcher } from "../content/content.ts";
 import { streamFile } from "../content/files.ts";
+import { readBootstrapFile } from "../image/bootstrap-file.ts";
 import { MEDIA } from "../oci/media-types.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import { openImage } from "../rafs/image.ts";
 import { EROFS_MAGIC, RAFS_V5_MAGIC, SUPERBLOCK_OFFSET } from "../rafs/superblock.ts";
 import type { LayerBootstrap } from "./merge-bootstraps.ts";
 
-const MAX_BOOTSTRAP = 2 ** 31 - 1;
 const HEX = /^[0-9a-f]{64}$/;
 
 /**
@@ -30,9 +30,8 @@ export async function readLayerFile(
 ): Promise<LayerBootstrap> {
   const size = sizeOf(path);
   if (!isBootstrap(path)) return await fromBlob(path, size, options);
-  if (size > MAX_BOOTSTRAP) throw corrupt(`Cannot read bootstrap "${path}": it has ${size} bytes`);
   const [stem = ""] = basename(path).split(".");
-  const bytes = readFileSync(path);
+  const bytes = readBootstrapFile(path);
   // Where data and metadata are two blobs, the reference's converter names the file after the one with the data.
   const named = HEX.test(stem) && !isSeparate(bytes);
   return { name: path, bytes, ...(named ? { found: { digest: stem } } : {}) };

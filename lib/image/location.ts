@@ -3,20 +3,18 @@
  *
  * @module
  */
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { dirname } from "node:path";
-import { corrupt, NydusError, toNydusError } from "../base/error.ts";
+import { NydusError } from "../base/error.ts";
 import { BlobDirectory } from "../content/blob-directory.ts";
 import type { Fetcher, ImageStore } from "../content/content.ts";
 import type { Platform } from "../oci/descriptor.ts";
 import type { RegistryAccess } from "../registry/access.ts";
 import { type Adopt, withLayerBlobs } from "./adopted.ts";
+import { readBootstrapFile } from "./bootstrap-file.ts";
 import { readBootstrapLayer } from "./bootstrap-layer.ts";
 import { type Image, isNydusImage, loadImage } from "./load.ts";
 import { openStore } from "./open.ts";
-
-/** What one array can hold, and more than ten million files need. */
-const MAX_BOOTSTRAP = 2 ** 31 - 1;
 
 /** What no reference looks like. */
 const PATH = /^\.{0,2}\//;
@@ -97,7 +95,7 @@ async function adoptedImage(
   const { bootstrap } = adopted;
   return {
     name: request.location,
-    bootstrap: readBounded(bootstrap),
+    bootstrap: readBootstrapFile(bootstrap),
     image,
     fetcher: withLayerBlobs(bootstrap, store),
     directory: dirname(bootstrap),
@@ -110,7 +108,7 @@ async function adoptedImage(
 
 async function bootstrapFile(request: ImageLocation): Promise<LocatedImage> {
   const { location, blobs, backend } = request;
-  const bootstrap = readBounded(location);
+  const bootstrap = readBootstrapFile(location);
   const opened = backend === undefined ? undefined : await openStore(backend, request);
   const fetcher = blobs === undefined ? opened?.store : new BlobDirectory(blobs);
   return {
@@ -124,14 +122,4 @@ async function bootstrapFile(request: ImageLocation): Promise<LocatedImage> {
 
 function signalOf({ signal }: ImageLocation): { signal?: AbortSignal } {
   return signal === undefined ? {} : { signal };
-}
-
-function readBounded(path: string): Uint8Array {
-  try {
-    const { size } = statSync(path);
-    if (size > MAX_BOOTSTRAP) throw corrupt(`Cannot read bootstrap "${path}": it has ${size} bytes`);
-    return readFileSync(path);
-  } catch (error) {
-    throw toNydusError(error, `read bootstrap "${path}"`);
-  }
 }

@@ -4,18 +4,17 @@
  *
  * @module
  */
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestHex, digestOf } from "../base/digest.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
+import { readBootstrapFile } from "../image/bootstrap-file.ts";
 import { examineImage, openImage, type RafsImage } from "../rafs/image.ts";
 
 /** Part of the note's name: a better checker must look at everything again. */
 const CHECKER_VERSION = 2;
 /** What the note says of a bootstrap whose chunk table lacks chunks; of others it says nothing. */
 const INCOMPLETE = "the chunk table is not complete\n";
-/** A bootstrap of ten million files is smaller. */
-const MAX_BOOTSTRAP = 2 ** 31 - 1;
 
 export interface CheckedBootstrap {
   readonly image: RafsImage;
@@ -26,7 +25,7 @@ export interface CheckedBootstrap {
 }
 
 export async function openChecked(path: string, cacheDirectory: string): Promise<CheckedBootstrap> {
-  const bytes = readBounded(path);
+  const bytes = readBootstrapFile(path);
   const digest = digestHex(digestOf(bytes));
   const notes = join(cacheDirectory, "checked");
   const note = join(notes, `${digest}.${CHECKER_VERSION}`);
@@ -51,15 +50,5 @@ function opened(bytes: Uint8Array, path: string): RafsImage {
   } catch (error) {
     const { code, message } = toNydusError(error, "read the bootstrap");
     throw new NydusError(code, message.replace("the bootstrap", `bootstrap "${path}"`), { cause: error });
-  }
-}
-
-function readBounded(path: string): Uint8Array {
-  try {
-    const { size } = statSync(path);
-    if (size > MAX_BOOTSTRAP) throw corrupt(`Cannot read bootstrap "${path}": it has ${size} bytes`);
-    return readFileSync(path);
-  } catch (error) {
-    throw toNydusError(error, `read bootstrap "${path}"`);
   }
 }

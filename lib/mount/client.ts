@@ -68,13 +68,16 @@ export interface KeptSecrets {
 }
 
 export interface ImageMountRequest {
+  /** Mounting the same id again is a no-op when it is already mounted. */
   readonly id: string;
+  /** Absolute path of the unpacked bootstrap (image/image.boot). */
   readonly bootstrap: string;
   /** What the image is, unless it is a Nydus image. */
   readonly format?: string;
   readonly mountpoint: string;
+  /** The image reference as containerd knows it: the blobs are in its repository. */
   readonly reference: string;
-  /** containerd's namespace that has the image. */
+  /** containerd's namespace that has the image: its content store may have blobs of it. */
   readonly namespace?: string;
 }
 

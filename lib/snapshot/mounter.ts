@@ -4,20 +4,7 @@
  * @module
  */
 import type { NeededCache } from "../mount/cache-garbage.ts";
-
-export interface SnapshotMountRequest {
-  /** The snapshot's id; mounting the same id again is a no-op when it is already mounted. */
-  readonly id: string;
-  /** Absolute path of the unpacked bootstrap (image/image.boot). */
-  readonly bootstrap: string;
-  /** What the image is, unless it is a Nydus image. */
-  readonly format?: string;
-  readonly mountpoint: string;
-  /** The image reference as containerd knows it: the blobs are in its repository. */
-  readonly reference: string;
-  /** containerd's namespace that has the image: its content store may have blobs of it. */
-  readonly namespace?: string;
-}
+import type { ImageMountRequest } from "../mount/client.ts";
 
 export interface MountedImage {
   readonly id: string;
@@ -34,7 +21,7 @@ export interface MountedImage {
 }
 
 export interface Mounter extends AsyncDisposable {
-  mount(request: SnapshotMountRequest): Promise<MountedImage>;
+  mount(request: ImageMountRequest): Promise<MountedImage>;
   /** Do ahead what mounting this bootstrap will need. @throws when it cannot be mounted */
   check(bootstrap: string): Promise<void>;
   /** Unmounting what is not mounted is a no-op. */

@@ -5,17 +5,19 @@
  *
  * @module
  */
+
 import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import { Limiter } from "../base/limiter.ts";
 import type { Logger } from "../base/log.ts";
 import { Turns } from "../base/turns.ts";
 import type { AdoptedImage } from "../image/adopted.ts";
+import type { ImageMountRequest } from "../mount/client.ts";
 import { unmount } from "../mount/erofs.ts";
 import { type AdoptLayers, isAdopted } from "./adopt-layers.ts";
 import type { SnapshotDirectories } from "./directories.ts";
 import type { Credentials } from "./labels.ts";
 import type { Metastore, Snapshot } from "./metastore.ts";
-import type { MountedImage, Mounter, SnapshotMountRequest } from "./mounter.ts";
+import type { MountedImage, Mounter } from "./mounter.ts";
 import { namespaceOf } from "./resolve-reference.ts";
 
 /** References of images in containerd that have this bootstrap layer; see `findReferences`. */
@@ -151,7 +153,7 @@ export class SnapshotImages {
   }
 
   /** A mount that somebody else took away is forgotten first. */
-  async #mount(request: SnapshotMountRequest): Promise<MountedImage> {
+  async #mount(request: ImageMountRequest): Promise<MountedImage> {
     const { mounter } = this.#parts;
     const mounted = await mounter.mount(request);
     if (mounted.state === "mounted") return mounted;

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { golden, hasGolden } from "../../tests/support/golden.ts";
+import { type GoldenLine, golden, hasGolden } from "../../tests/support/golden.ts";
 import { sha256 } from "../base/digest.ts";
 import { layersOf, pieces } from "../rafs/oci-layout.test-support.ts";
 import { readTar } from "../tar/reader.ts";
@@ -9,22 +9,8 @@ import { LayerTreeBuilder } from "./layer-tree.ts";
 import { mergeLayers } from "./overlay.ts";
 import type { Directory, Node } from "./tree.ts";
 
-/** A line of tree.jsonl; text in it is UTF-8 read as UTF-16. */
-interface Expected {
-  readonly path: string;
-  readonly type: string;
-  readonly mode: string;
-  readonly uid: number;
-  readonly gid: number;
-  /** Null where it is not determined. */
-  readonly mtime: number | null;
-  readonly xattrs: Readonly<Record<string, string>>;
-  readonly size?: number;
-  readonly sha256?: string;
-  readonly nlink?: number;
-  readonly target?: string;
-  readonly rdev?: readonly [number, number];
-}
+/** A golden line of a tree, which may have sockets. */
+type Shown = Omit<GoldenLine, "type"> & { readonly type: string };
 
 /** The content's digest takes the place of chunks. */
 type Contents = Map<Node, string>;
@@ -68,7 +54,7 @@ function addFile(
 const TYPES: Readonly<Record<string, string>> = { directory: "dir" };
 const text = (bytes: string): string => Buffer.from(bytes, "latin1").toString("utf8");
 
-function describeNode(path: string, node: Node, nlink: number, contents: Contents): Expected {
+function describeNode(path: string, node: Node, nlink: number, contents: Contents): Shown {
   const { mode, uid, gid, mtime, xattrs } = node.attributes;
   return {
     path: text(path),
@@ -86,9 +72,9 @@ function describeNode(path: string, node: Node, nlink: number, contents: Content
   };
 }
 
-function describeTree(root: Directory, contents: Contents): Map<string, Expected> {
+function describeTree(root: Directory, contents: Contents): Map<string, Shown> {
   const links = countLinks(root);
-  const found = new Map<string, Expected>();
+  const found = new Map<string, Shown>();
   const visit = (path: string, node: Node): void => {
     found.set(text(path), describeNode(path, node, links.get(node) ?? 0, contents));
     if (node.kind !== "directory") return;
@@ -107,7 +93,7 @@ describe.skipIf(!hasGolden)("golden trees", () => {
       for (const tar of layersOf(golden(name, "oci"))) layers.push(await layerTree(tar, contents));
       const found = describeTree(mergeLayers(layers), contents);
       const lines = readFileSync(golden(name, "tree.jsonl"), "utf8").trimEnd().split("\n");
-      const expected = lines.map((line) => JSON.parse(line) as Expected);
+      const expected = lines.map((line) => JSON.parse(line) as GoldenLine);
       expect([...found.keys()].sort()).toEqual(expected.map(({ path }) => path).sort());
       for (const line of expected) {
         const got = found.get(line.path);

@@ -16,6 +16,7 @@ import { type Bootstrap, openBootstrap } from "../../lib/rafs/bootstrap.ts";
 import { readTree } from "../../lib/rafs/tree-reader.ts";
 import { readTar } from "../../lib/tar/reader.ts";
 import { type Directory, type Node, type RegularFile, sortedEntries } from "../../lib/tree/tree.ts";
+import type { GoldenLine } from "./golden.ts";
 import type { ExpectedEntry } from "./model.ts";
 
 export interface ConvertedImage {
@@ -121,21 +122,6 @@ export async function bootstrapLayerFiles(store: ImageStore, image: Image): Prom
 
 async function* piecesOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
-}
-
-interface GoldenLine {
-  readonly path: string;
-  readonly type: ExpectedEntry["type"];
-  readonly mode: string;
-  readonly uid: number;
-  readonly gid: number;
-  readonly mtime: number | null;
-  readonly xattrs: Readonly<Record<string, string>>;
-  readonly size?: number;
-  readonly sha256?: string;
-  readonly nlink?: number;
-  readonly target?: string;
-  readonly rdev?: readonly [number, number];
 }
 
 /** Python's `os.fsencode`: bytes that are not UTF-8 travel as lone surrogates. */

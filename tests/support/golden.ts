@@ -7,6 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
+import type { ExpectedEntry } from "./model.ts";
 import { run } from "./process.ts";
 
 const PLACE = resolve("../shared/golden");
@@ -15,6 +16,23 @@ export const hasGolden: boolean = existsSync(PLACE);
 
 export function golden(...names: string[]): string {
   return [PLACE, ...names].join("/");
+}
+
+/** A line of tree.jsonl; text in it is UTF-8 read as UTF-16. */
+export interface GoldenLine {
+  readonly path: string;
+  readonly type: ExpectedEntry["type"];
+  readonly mode: string;
+  readonly uid: number;
+  readonly gid: number;
+  /** Null where it is not determined. */
+  readonly mtime: number | null;
+  readonly xattrs: Readonly<Record<string, string>>;
+  readonly size?: number;
+  readonly sha256?: string;
+  readonly nlink?: number;
+  readonly target?: string;
+  readonly rdev?: readonly [number, number];
 }
 
 /** The other project's own judge of its own images: differences and a closing count. */

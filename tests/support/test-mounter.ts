@@ -4,15 +4,17 @@
  *
  * @module
  */
+
 import { chmod, copyFile } from "node:fs/promises";
 import { NydusError } from "../../lib/base/error.ts";
 import type { NeededCache } from "../../lib/mount/cache-garbage.ts";
-import type { MountedImage, Mounter, SnapshotMountRequest } from "../../lib/snapshot/mounter.ts";
+import type { ImageMountRequest } from "../../lib/mount/client.ts";
+import type { MountedImage, Mounter } from "../../lib/snapshot/mounter.ts";
 import { mountsUnder } from "./mounts.ts";
 import { run } from "./process.ts";
 
 export class TestMounter implements Mounter {
-  readonly requests: SnapshotMountRequest[] = [];
+  readonly requests: ImageMountRequest[] = [];
   /** Bootstraps that were announced. */
   readonly checked: string[] = [];
   /** What collections were to keep, sorted. */
@@ -23,7 +25,7 @@ export class TestMounter implements Mounter {
   readonly cached = new Map<string, number>();
   readonly #mounted = new Map<string, MountedImage>();
 
-  async mount(request: SnapshotMountRequest): Promise<MountedImage> {
+  async mount(request: ImageMountRequest): Promise<MountedImage> {
     this.requests.push(request);
     const error = this.broken.get(request.reference);
     if (error !== undefined) throw error;

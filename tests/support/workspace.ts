@@ -64,6 +64,18 @@ export class Workspace implements AsyncDisposable {
     return service;
   }
 
+  /** The snapshotter of this directory, beside a containerd in `c`. Resolves when it serves. */
+  async startSnapshotter(...flags: string[]): Promise<Service> {
+    const printed = (await this.log("snapshotter")).length;
+    const service = this.start("snapshotter", [
+      ...["snapshotter", "serve", "--root", this.path("snapshots"), "--address", this.path("s.sock")],
+      ...["--containerd-address", this.path("c/c.sock"), "--run-dir", this.path("run"), ...flags],
+    ]);
+    const serving = async () => (await this.log("snapshotter")).slice(printed).includes("serving snapshots");
+    await waitFor("the snapshotter", serving, { service });
+    return service;
+  }
+
   log(name: string): Promise<string> {
     return readFile(this.path(`${name}.log`), "utf8").catch(() => "");
   }
