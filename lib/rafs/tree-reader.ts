@@ -4,22 +4,14 @@
  *
  * @module
  */
-import type { ByteString } from "../base/byte-string.ts";
-import { byteString } from "../base/byte-string.ts";
-import {
-  type Attributes,
-  type BlobRef,
-  type ChunkRef,
-  type Directory,
-  directory,
-  type Node,
-} from "../tree/tree.ts";
+import { type BlobRef, type ChunkRef, type Directory, directory, type Node } from "../tree/tree.ts";
 import type { Bootstrap } from "./bootstrap.ts";
 import { chunkRecord, UNKNOWN_DIGEST } from "./chunk-record.ts";
 import { CHUNK_FLAGS } from "./flags.ts";
 import { type FileChunk, fileChunks } from "./indexed-chunks.ts";
-import { decodeDevice, type Kind } from "./inode.ts";
+import type { Kind } from "./inode.ts";
 import { unreadable } from "./superblock-reader.ts";
+import { attributesOf, leafOf } from "./tree-nodes.ts";
 
 /** A path of PATH_MAX bytes cannot be deeper. */
 export const MAX_DEPTH = 2048;
@@ -50,7 +42,7 @@ class TreeReader {
     if (depth > MAX_DEPTH || this.#directories.has(nid))
       throw unreadable(`directory ${nid} is reached in a circle`);
     this.#directories.add(nid);
-    const dir = directory(this.#attributes(nid));
+    const dir = directory(attributesOf(this.#bootstrap, nid));
     for (const entry of this.#bootstrap.readdir(nid)) {
       if (entry.name === "." || entry.name === "..") continue;
       dir.entries.set(
@@ -64,32 +56,9 @@ class TreeReader {
   #node(nid: number, kind: Exclude<Kind, "directory">): Node {
     const known = this.#nodes.get(nid);
     if (known !== undefined) return known;
-    const node = this.#read(nid, kind);
+    const node = leafOf(this.#bootstrap, nid, kind, () => this.#fileChunks(nid));
     this.#nodes.set(nid, node);
     return node;
-  }
-
-  #read(nid: number, kind: Exclude<Kind, "directory">): Node {
-    const attributes = this.#attributes(nid);
-    const { size, rdev } = this.#bootstrap.inode(nid);
-    switch (kind) {
-      case "file":
-        return { kind, attributes, size, chunks: this.#fileChunks(nid) };
-      case "symlink":
-        return { kind, attributes, target: byteString(this.#bootstrap.readlink(nid)) };
-      case "char":
-      case "block":
-        return { kind, attributes, ...decodeDevice(rdev) };
-      case "fifo":
-      case "socket":
-        return { kind, attributes };
-    }
-  }
-
-  #attributes(nid: number): Attributes {
-    const { mode, uid, gid, mtime, mtimeNs } = this.#bootstrap.inode(nid);
-    const xattrs: ReadonlyMap<ByteString, Uint8Array> = this.#bootstrap.xattrs(nid);
-    return { mode: mode & 0o7777, uid, gid, mtime, mtimeNs, xattrs };
   }
 
   #fileChunks(nid: number): ChunkRef[] {

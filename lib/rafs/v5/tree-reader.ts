@@ -4,20 +4,13 @@
  *
  * @module
  */
-import { byteString } from "../../base/byte-string.ts";
-import {
-  type Attributes,
-  type BlobRef,
-  type ChunkRef,
-  type Directory,
-  directory,
-  type Node,
-} from "../../tree/tree.ts";
+import { type BlobRef, type ChunkRef, type Directory, directory, type Node } from "../../tree/tree.ts";
 import { MAX_CHUNKS } from "../blob-table.ts";
 import { chunkRecord } from "../chunk-record.ts";
 import { CHUNK_FLAGS } from "../flags.ts";
-import { decodeDevice, type Kind } from "../inode.ts";
+import type { Kind } from "../inode.ts";
 import { unreadable } from "../superblock-reader.ts";
+import { attributesOf, leafOf } from "../tree-nodes.ts";
 import { MAX_DEPTH } from "../tree-reader.ts";
 import type { V5Bootstrap } from "./bootstrap.ts";
 import type { RawInode } from "./inode-reader.ts";
@@ -49,7 +42,7 @@ class TreeReader {
   directory({ number, childIndex, childCount }: RawInode, depth: number): Directory {
     if (depth > MAX_DEPTH || (childCount > 0 && childIndex <= number))
       throw unreadable(`directory ${number} is reached in a circle`);
-    const dir = directory(this.#attributes(number));
+    const dir = directory(attributesOf(this.#image, number));
     for (let child = childIndex; child < childIndex + childCount; child++) {
       const raw = this.#image.raw(child);
       const node = raw.kind === "directory" ? this.directory(raw, depth + 1) : this.#node(raw, raw.kind);
@@ -62,31 +55,9 @@ class TreeReader {
     const ino = this.#image.ino(inode);
     const known = this.#nodes.get(ino);
     if (known !== undefined) return known;
-    const node = this.#read(ino, kind);
+    const node = leafOf(this.#image, ino, kind, () => this.#fileChunks(this.#image.raw(ino)));
     this.#nodes.set(ino, node);
     return node;
-  }
-
-  #read(ino: number, kind: Exclude<Kind, "directory">): Node {
-    const attributes = this.#attributes(ino);
-    const { size, rdev } = this.#image.inode(ino);
-    switch (kind) {
-      case "file":
-        return { kind, attributes, size, chunks: this.#fileChunks(this.#image.raw(ino)) };
-      case "symlink":
-        return { kind, attributes, target: byteString(this.#image.readlink(ino)) };
-      case "char":
-      case "block":
-        return { kind, attributes, ...decodeDevice(rdev) };
-      case "fifo":
-      case "socket":
-        return { kind, attributes };
-    }
-  }
-
-  #attributes(number: number): Attributes {
-    const { mode, uid, gid, mtime, mtimeNs } = this.#image.inode(number);
-    return { mode: mode & 0o7777, uid, gid, mtime, mtimeNs, xattrs: this.#image.xattrs(number) };
   }
 
   #fileChunks({ chunks: { offset, size } }: RawInode): ChunkRef[] {
