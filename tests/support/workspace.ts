@@ -121,11 +121,20 @@ export class Workspace implements AsyncDisposable {
     for (const cleanup of this.#cleanups.splice(0).reverse())
       await Promise.resolve(cleanup()).catch(() => {});
     await umountAllUnder(this.directory);
+    // They would find out by themselves that their mounts are gone: within a second.
+    await this.#signal("SIGTERM");
     const ended = async (): Promise<boolean> => (await this.processes()).length === 0;
-    await waitFor("processes to end with their mounts", ended, { seconds: 5 }).catch(async () => {
-      for (const pid of await this.processes()) process.kill(pid, "SIGKILL");
-    });
+    await waitFor("processes to end", ended, { seconds: 5 }).catch(() => this.#signal("SIGKILL"));
     await rm(this.directory, { recursive: true, force: true });
+  }
+
+  async #signal(signal: NodeJS.Signals): Promise<void> {
+    for (const pid of await this.processes())
+      try {
+        process.kill(pid, signal);
+      } catch {
+        // It has ended meanwhile.
+      }
   }
 
   #env(): Record<string, string> {
