@@ -123,7 +123,7 @@ export async function makeSample(random: Random, format: SampleFormat): Promise<
   }
 }
 
-function fetcherOf(stored: ReadonlyMap<string, Uint8Array>): Fetcher {
+export function fetcherOf(stored: ReadonlyMap<string, Uint8Array>): Fetcher {
   return {
     async sizeOf(digest) {
       return stored.get(digestHex(digest))?.byteLength;
