@@ -4,7 +4,7 @@
  *
  * The tests build on each other, in order: each says what holds at that point of the story.
  */
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Containerd, startContainerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
@@ -14,7 +14,7 @@ import { writeLayout } from "./support/oci-layout.ts";
 import { run, type Service, waitFor } from "./support/process.ts";
 import { Random } from "./support/random.ts";
 import { type TarItem, tarOf } from "./support/tar-builder.ts";
-import { openWorkspace, type Workspace } from "./support/workspace.ts";
+import { openWorkspace, type Workspace, workspace } from "./support/workspace.ts";
 
 const MIB = 1024 * 1024;
 const SCRIPT = "import json, decimal; print(json.dumps({'sum': str(decimal.Decimal(19) + 23)}))";
@@ -56,6 +56,15 @@ describe("an image that was not downloaded", () => {
     place.tool(["pull", "--containerd-address", containerd.address, "--snapshotter", "nydus", reference]);
   const snapshots = async () =>
     (await ctr("snapshots", "--snapshotter", "nydus", "ls")).stdout.trim().split("\n").slice(1);
+  /** A container that was left running. */
+  const end = async (id: string) => {
+    await ctr("task", "kill", "--signal", "SIGKILL", id);
+    await expect
+      .poll(async () => (await ctr("task", "ls")).stdout, { timeout: 10_000 })
+      .toMatch(new RegExp(`${id}\\s+\\d+\\s+STOPPED`));
+    await ctr("task", "rm", id);
+    await ctr("container", "rm", id);
+  };
   const startSnapshotter = async () => {
     snapshotter = await place.startSnapshotter(
       // Short, so that the whole story would show whether anything leaves the cache that is in use.
@@ -167,12 +176,7 @@ describe("an image that was not downloaded", () => {
       ),
     );
     expect((await start("fresh", lazy)).stdout.trim()).toBe(HELLO);
-    await ctr("task", "kill", "--signal", "SIGKILL", "long");
-    await expect
-      .poll(async () => (await ctr("task", "ls")).stdout, { timeout: 10_000 })
-      .toMatch(/long\s+\d+\s+STOPPED/);
-    await ctr("task", "rm", "long");
-    await ctr("container", "rm", "long");
+    await end("long");
   });
 
   test("an ordinary image runs on the same snapshotter, pulled by us or by ctr", async () => {
@@ -193,6 +197,31 @@ describe("an image that was not downloaded", () => {
       expect((await start(`other-${i}`, image)).stdout.trim()).toBe(HELLO);
     }
     await ctr("image", "rm", "--sync", ...others);
+  });
+
+  test("a list that was left beside an image is fetched ahead by a node that never ran it", async () => {
+    const listed = `${proxy.host}/app:listed`;
+    await place.tool(["convert", "--chunk-size", "512K", plain, listed]);
+    const trace = place.path("unread.trace");
+    const own = await workspace();
+    const mountpoint = await own.mount(listed, { flags: ["--record", trace] });
+    await readFile(`${mountpoint}/srv/unread-3`);
+    await own.umount(mountpoint);
+    await place.tool(["trace", "push", listed, trace]);
+    const manifest = await fetch(`http://${proxy.host}/v2/app/manifests/listed`, {
+      headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
+    });
+    const { layers } = (await manifest.json()) as { layers: { digest: string }[] };
+    const unread = layers.at(-2)?.digest ?? "";
+    const ahead = () =>
+      proxy.requests.reduce((sum, { path, bytes }) => sum + (path.endsWith(unread) ? bytes : 0), 0);
+    await pull(listed);
+    proxy.reset();
+    await ctr("run", "--detach", "--snapshotter", "nydus", listed, "listed", "/bin/sleep", "600");
+    // Nobody reads it there.
+    await expect.poll(ahead, { timeout: 60_000 }).toBeGreaterThan(2 * MIB);
+    await end("listed");
+    await ctr("image", "rm", "--sync", listed);
   });
 
   test("removing images and containers leaves no snapshot, no mount, no cached data and no process", async () => {

@@ -8,9 +8,10 @@ import { NydusError } from "../base/error.ts";
 import type { Trace } from "../blob/trace.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { isManifestType } from "../oci/media-types.ts";
-import { RegistryStore } from "../registry/store.ts";
+import type { RegistryStore } from "../registry/store.ts";
 import { fetchList, pushList } from "./kept-list.ts";
 import { type LoadOptions, loadImage } from "./load.ts";
+import { registryOf } from "./local-first.ts";
 import { type OpenOptions, openStore } from "./open.ts";
 
 export interface ListRequest extends Omit<OpenOptions, "create">, Pick<LoadOptions, "platform"> {
@@ -25,22 +26,24 @@ export interface ListRequest extends Omit<OpenOptions, "create">, Pick<LoadOptio
 export async function listOf(request: ListRequest): Promise<Trace | undefined> {
   const { store, reference } = await openStore(request.location, request);
   await using _store = store;
-  if (!(store instanceof RegistryStore)) return undefined;
-  const image = request.image ?? (await manifestOf(store, reference, request)).digest;
-  return await fetchList(store, image, signalOf(request));
+  const registry = registryOf(store);
+  if (registry === undefined) return undefined;
+  const image = request.image ?? (await manifestOf(registry, reference, request)).digest;
+  return await fetchList(registry, image, signalOf(request));
 }
 
 /** @returns false when the image has this list already */
 export async function keepListOf(request: ListRequest, trace: Trace, created: Date): Promise<boolean> {
   const { store, reference } = await openStore(request.location, request);
   await using _store = store;
-  if (!(store instanceof RegistryStore))
+  const registry = registryOf(store);
+  if (registry === undefined)
     throw new NydusError(
       "unsupported",
       `Cannot keep a list beside "${request.location}": only registries keep what refers to an image`,
     );
-  const image = await manifestOf(store, request.image ?? reference, request);
-  return await pushList(store, image, trace, { created, ...signalOf(request) });
+  const image = await manifestOf(registry, request.image ?? reference, request);
+  return await pushList(registry, image, trace, { created, ...signalOf(request) });
 }
 
 /** What a list refers to: of this machine's image when the reference names several. */

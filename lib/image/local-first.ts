@@ -10,6 +10,7 @@ import { isCode, NydusError, toNydusError } from "../base/error.ts";
 import type { ContentStore } from "../containerd/content-store.ts";
 import type { Fetcher, FetchOptions, ImageStore } from "../content/content.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
+import { RegistryStore } from "../registry/store.ts";
 
 /** Milliseconds for which a blob that was not there is not looked for again: reads are many and small. */
 const ABSENT_FOR = 60_000;
@@ -41,6 +42,11 @@ export class LocalFirst implements ImageStore {
     this.#shared = options.shared === true;
     this.#local = local;
     this.#remote = remote;
+  }
+
+  /** Where everything is that was not brought here. */
+  get remote(): Fetcher {
+    return this.#remote;
   }
 
   async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<ReadableStream<Uint8Array>> {
@@ -121,4 +127,10 @@ export class LocalFirst implements ImageStore {
     if (!this.#shared) await this.#local[Symbol.asyncDispose]();
     await this.#remote[Symbol.asyncDispose]?.();
   }
+}
+
+/** The registry that an image's blobs come from in the end; only registries keep what refers to an image. */
+export function registryOf(store: Fetcher): RegistryStore | undefined {
+  const last = store instanceof LocalFirst ? store.remote : store;
+  return last instanceof RegistryStore ? last : undefined;
 }

@@ -11,7 +11,8 @@ import { readBlob } from "../content/read.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import { MANIFEST_SIZE_LIMIT, type Manifest, parseDocument } from "../oci/manifest.ts";
 import { ANNOTATION, ARTIFACT, MEDIA } from "../oci/media-types.ts";
-import { RegistryStore } from "../registry/store.ts";
+import type { RegistryStore } from "../registry/store.ts";
+import { registryOf } from "./local-first.ts";
 
 export interface FoundManifest {
   readonly descriptor: Descriptor;
@@ -30,10 +31,11 @@ export async function nydusReferrer(
   image: Digest,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<FoundManifest | undefined> {
-  if (!(store instanceof RegistryStore)) return undefined;
+  const registry = registryOf(store);
+  if (registry === undefined) return undefined;
   for (const type of TYPES) {
-    for (const candidate of (await store.referrers(image, type, options)).slice(0, MOST)) {
-      const found = await read(store, candidate, options);
+    for (const candidate of (await registry.referrers(image, type, options)).slice(0, MOST)) {
+      const found = await read(registry, candidate, options);
       if (found !== undefined && refers(found.manifest, image)) return found;
     }
   }

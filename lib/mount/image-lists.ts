@@ -7,8 +7,8 @@ import type { Trace } from "../blob/trace.ts";
 import type { Fetcher } from "../content/content.ts";
 import { fetchList, pushList } from "../image/kept-list.ts";
 import { manifestOf } from "../image/list-of.ts";
+import { registryOf } from "../image/local-first.ts";
 import { parseReference } from "../oci/reference.ts";
-import { RegistryStore } from "../registry/store.ts";
 import type { MountRequest } from "./mount-request.ts";
 import type { TracedMount } from "./traces.ts";
 
@@ -23,17 +23,18 @@ export function imageLists(
   fetcher: Fetcher,
   { early }: { readonly early: boolean },
 ): ImageLists {
-  if (!(fetcher instanceof RegistryStore)) return {};
-  const { digest, tag } = parseReference(source.location.replace(/^docker:\/\//, ""));
+  const registry = registryOf(fetcher);
+  if (registry === undefined) return {};
+  const { digest, tag } = parseReference(source.location.replace(/^(docker:\/\/|containerd:)/, ""));
   const reference = image ?? digest ?? tag;
   const ask = async (): Promise<Trace | undefined> =>
-    await fetchList(fetcher, image ?? (await manifestOf(fetcher, reference)).digest);
+    await fetchList(registry, image ?? (await manifestOf(registry, reference)).digest);
   const asked = early ? ask() : undefined;
   // It may fail before anybody waits for it.
   asked?.catch(() => {});
   const keepList = async (trace: Trace): Promise<void> => {
-    const subject = await manifestOf(fetcher, reference);
-    await pushList(fetcher, subject, trace, { created: new Date() });
+    const subject = await manifestOf(registry, reference);
+    await pushList(registry, subject, trace, { created: new Date() });
   };
   return { keptList: () => asked ?? ask(), ...(prefetch?.pushList === true ? { keepList } : {}) };
 }
