@@ -16,6 +16,7 @@ import { startCountingProxy } from "../tests/support/counting-proxy.ts";
 import { startDockerRegistry } from "../tests/support/docker-registry.ts";
 import { umountAllUnder } from "../tests/support/mounts.ts";
 import { run, startService, waitFor } from "../tests/support/process.ts";
+import { pullWith } from "./bench-start.ts";
 import { Table } from "./bench-table.ts";
 
 const TOOL = resolve("dist/nydus-tool");
@@ -119,8 +120,7 @@ async function coldStart(
     await run("sync", []);
     await writeFile("/proc/sys/vm/drop_caches", "3");
     counted.reset();
-    const where = ["--containerd-address", containerd.address, "--snapshotter", snapshotter];
-    const pull = await timed(() => run(TOOL, ["pull", ...where, image]));
+    const pull = await timed(() => pullWith(containerd, snapshotter, image));
     const cold = await timed(() =>
       containerd.ctr(["run", "--rm", "--snapshotter", snapshotter, image, `b-${name}`]),
     );
