@@ -45,6 +45,10 @@ export const snapshotterServe: Command = {
     ["nydus-tool snapshotter serve", "in containerd's config.toml: [proxy_plugins.nydus] type, address"],
     ["nydus-tool snapshotter serve --config /etc/nydus-tool.toml --status 127.0.0.1:9110", "with metrics"],
     [
+      "nydus-tool snapshotter serve --referrers",
+      "app:1 starts through what convert --with-referrer made of it",
+    ],
+    [
       "nydus-tool snapshotter serve --config /etc/nydus/config.toml",
       "in the place of nydus-snapshotter, with its own configuration",
     ],

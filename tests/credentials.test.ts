@@ -60,6 +60,16 @@ describe("a private registry", () => {
       await writeLayout(place.path(name), [tarOf(files)]);
       await place.tool(["convert", `oci:${place.path(name)}:t`, imageOf(name)]);
     }
+    await writeLayout(place.path("ordinary"), [
+      tarOf([{ path: "file", type: "file", data: Buffer.from("data") }]),
+    ]);
+    await place.tool(["pull", `oci:${place.path("ordinary")}:t`, imageOf("ordinary")]);
+    await place.tool([
+      "convert",
+      "--with-referrer",
+      imageOf("ordinary"),
+      `${registry.host}/ordinary:1-nydus`,
+    ]);
     registry.tokenLifetime = 1000;
     registry.accepts = (user, secret) => user === USER && secret === password;
     await writeProvider();
@@ -130,7 +140,7 @@ describe("a private registry", () => {
       ...["--status", `unix:${place.path("status.sock")}`, "--log-level", "debug"],
       ...["--credential-provider-config", place.path("secret/providers.json")],
       ...["--credential-provider-bin-dir", place.path("secret/bin")],
-      ...["--kubeconfig", place.path("secret/kubeconfig")],
+      ...["--kubeconfig", place.path("secret/kubeconfig"), "--referrers"],
     );
   }
 
@@ -243,6 +253,23 @@ describe("a private registry", () => {
     await expect(
       kubelet.service(ImageService).pullImage({ image: { image: `${registry.host}/absent:1` } }),
     ).rejects.toThrow();
+  });
+
+  test("the kubelet's credentials find the Nydus image that refers to an ordinary one", async () => {
+    registry.clear();
+    await kubeletPulls("ordinary");
+    const layer = (await snapshots.list()).find(
+      ({ labels }) => labels["containerd.io/snapshot/cri.image-ref"] === imageOf("ordinary"),
+    );
+    const digest = layer?.labels["containerd.io/snapshot/cri.layer-digest"];
+    expect(digest).toBeDefined();
+    const labels = { "containerd.io/gc.root": new Date().toISOString() };
+    const mounts = await snapshots.prepare("ordinary", layer?.name ?? "", { labels });
+    await mounted(place.directory, mounts, async (directory) => {
+      expect(await readFile(`${directory}/file`, "utf8")).toBe("data");
+    });
+    await snapshots.remove("ordinary");
+    expect(registry.reads.map((read) => read.digest)).not.toContain(digest);
   });
 
   test("a credential provider is asked, and again when its password changes", async () => {

@@ -137,6 +137,17 @@ describe("ordinary images that Nydus images refer to", () => {
     expect(await exec(other, "sha256sum < /srv/data")).toBe(`${digest}  -\n`);
   });
 
+  test("are lazy for our own pull too, in another namespace", async () => {
+    proxy.reset();
+    const words = ["pull", "--json", "--containerd-address", containerd.address, image("app")];
+    const { layers: pulled } = JSON.parse((await place.tool(words)).stdout) as {
+      layers: { state: string; fetched: number }[];
+    };
+    expect(pulled.map(({ state, fetched: bytes }) => [state, bytes])).toEqual(layers.map(() => ["lazy", 0]));
+    for (const layer of layers) expect(fetched()).not.toContain(layer);
+    await containerd.ctr(["image", "rm", "--sync", image("app")]);
+  });
+
   test("start after a restart of the snapshotter, without the registry", async () => {
     await kubelet.removePod(pod);
     pod = await kubelet.runPod("pod-2");

@@ -20,7 +20,11 @@ import type { Referrers } from "./referrers.ts";
 import { chainIdOf } from "./resolve-reference.ts";
 
 /** @param place a directory of the layer's own, which need not exist */
-export type AdoptLayers = (snapshot: Snapshot, reference: string, place: string) => Promise<AdoptedImage>;
+export type AdoptLayers = (
+  snapshot: Pick<Snapshot, "name" | "labels">,
+  reference: string,
+  place: string,
+) => Promise<AdoptedImage>;
 
 export const noAdoption: AdoptLayers = async ({ name }) => {
   throw new NydusError(

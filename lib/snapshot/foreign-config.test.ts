@@ -28,6 +28,8 @@ test("readNydusSnapshotterConfig() takes over what there is here, and is silent 
     [cache_manager]
     cache_dir = ""
     gc_period = "24h"
+    [experimental]
+    enable_referrer_detect = true
   `);
   expect(isNydusSnapshotterConfig(parsed)).toBe(true);
   expect(nydusdConfigPath(parsed)).toBe("/etc/nydus/nydusd-config.json");
@@ -39,6 +41,7 @@ test("readNydusSnapshotterConfig() takes over what there is here, and is silent 
       status: "10.0.0.1:9110",
       insecure: true,
       "cache-grace": "86400s",
+      referrers: true,
     },
     warnings: [],
   });

@@ -1,6 +1,7 @@
 /**
  * Unpacks the layers of an image, lowest first, each into a snapshot named by its chain ID. Layers that the snapshotter
- * has (or takes without their data) are not fetched; the others are fetched ahead while lower ones are unpacked.
+ * has (or takes without their data) are not fetched; from the first one that it wants on, the others are fetched ahead
+ * while lower ones are unpacked.
  *
  * @module
  */
@@ -60,7 +61,6 @@ export async function unpackLayers(request: UnpackRequest): Promise<readonly Lay
   const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   const downloads = new Downloads({ ...request, signal: either });
   try {
-    await downloads.startMissing();
     const reports: LayerReport[] = [];
     for (const [i, layer] of image.layers.entries()) {
       either.throwIfAborted();
@@ -93,12 +93,13 @@ async function unpackLayer(request: UnpackRequest, step: Step, downloads: Downlo
   const isNew = (await snapshots.stat(step.chainId, options)) === undefined;
   const prepared = await prepare(request, step, labels);
   if (prepared === undefined) {
-    const lazy = isData(step.layer) || (isNew && mayBeLazy(step.layer));
+    const lazy = isData(step.layer) || isNew;
     request.progress.task(short(digest), size).finish(lazy ? "lazy" : "already there");
     return { digest, size, state: lazy ? "lazy" : "exists", fetched: 0 };
   }
   try {
     if (isData(step.layer)) throw notLazy(snapshots.snapshotter);
+    await downloads.startFrom(step.index);
     const fetched = await downloads.get(step.layer);
     const applied = await applyLayer(client, descriptor, prepared.mounts, options);
     if (applied !== diffId)
@@ -208,17 +209,21 @@ class Downloads {
   readonly #request: UnpackRequest;
   readonly #limiter = new Limiter(DOWNLOADS);
   readonly #running = new Map<Digest, Promise<number>>();
+  #started = false;
 
   constructor(request: UnpackRequest) {
     this.#request = request;
   }
 
-  /** Start with every layer that has no snapshot yet and whose data is wanted. */
-  async startMissing(): Promise<void> {
+  /** Start with this layer and every one above it that has no snapshot yet and whose data is wanted. Once is enough. */
+  async startFrom(index: number): Promise<void> {
+    if (this.#started) return;
+    this.#started = true;
     const { image, chain, snapshots, signal } = this.#request;
     const options = signal === undefined ? {} : { signal };
     for (const [i, layer] of image.layers.entries()) {
       if (
+        i >= index &&
         !isData(layer) &&
         !mayBeLazy(layer) &&
         (await snapshots.stat(chain[i] ?? "", options)) === undefined

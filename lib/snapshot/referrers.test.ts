@@ -9,10 +9,13 @@ import { corrupt } from "../base/error.ts";
 import { createLogger } from "../base/log.ts";
 import { chainIds } from "../containerd/chain-id.ts";
 import { convert } from "../convert/convert.ts";
+import type { ConvertOptions } from "../convert/image.ts";
 import { readBootstrapLayer } from "../image/bootstrap-layer.ts";
 import { copyImage } from "../image/copy.ts";
 import { loadImage } from "../image/load.ts";
 import { openStore } from "../image/open.ts";
+import { layerAdopter } from "./adopt-layers.ts";
+import { LABEL } from "./labels.ts";
 import { type ReferredLayer, Referrers, type ReferrersOptions } from "./referrers.ts";
 
 const REQUEST = { retry: { attempts: 1 } };
@@ -60,8 +63,11 @@ function open(options: Partial<ReferrersOptions> = {}): Referrers {
   });
 }
 
-const convertApp = () =>
-  convert({ source: reference, target: `${registry.host}/app:1-nydus`, withReferrer: true, concurrency: 1 });
+const convertApp = (options: Partial<ConvertOptions> = {}) =>
+  convert({
+    ...{ source: reference, target: `${registry.host}/app:1-nydus`, withReferrer: true, concurrency: 1 },
+    ...options,
+  });
 const questions = () => registry.requests.filter(({ path }) => path.includes("/referrers/"));
 
 test("the registry is asked once for an image, and what it has is not asked for again", async () => {
@@ -106,6 +112,28 @@ test("a registry that does not answer costs one attempt, and a line in the log",
   expect(await referrers.find(top)).toBeUndefined();
   expect(log).toHaveLength(1);
   expect(log[0]).toContain("pulled the ordinary way");
+});
+
+test("a registry that keeps a pull waiting is not waited for", async () => {
+  await convertApp();
+  registry.fault = () => ({ kind: "hang" });
+  referrers = open({ patience: 100 });
+  expect(await referrers.find(lower)).toBeUndefined();
+  expect(log.join()).toContain("pulled the ordinary way");
+});
+
+test("layers that a Nydus image cannot tell apart are read themselves", async () => {
+  await convertApp({ tarfs: true });
+  const adopt = layerAdopter((name) => openStore(name, REQUEST), referrers);
+  const made = async ({ manifest, chainId }: ReferredLayer): Promise<string | undefined> => {
+    const labels = { [LABEL.target]: chainId, [LABEL.manifestDigest]: manifest };
+    const snapshot = { name: chainId, labels };
+    return (await adopt(snapshot, reference, join(root, chainId))).format;
+  };
+  expect(await made(top)).toBe("RAFS v6, by a referrer");
+  expect(log).toEqual([]);
+  expect(await made(lower)).toBe("OCI, indexed");
+  expect(log.join()).toContain("the layers themselves are read");
 });
 
 test("a bootstrap that cannot be mounted is thrown away", async () => {

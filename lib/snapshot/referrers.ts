@@ -37,12 +37,14 @@ export interface ReferrersOptions {
   /** Of its own: bootstraps of images that are being pulled. */
   readonly directory: string;
   readonly log: Logger;
+  /** Milliseconds for the registry's answers; a pull waits for them. */
+  readonly patience?: number;
   /** Milliseconds. */
   readonly now?: () => number;
 }
 
-/** Milliseconds for the registry's answers; a pull waits for them. */
-const ASK_TIMEOUT = 5_000;
+const DEFAULT_PATIENCE = 5_000;
+/** Milliseconds, also those of other waits here. */
 const BOOTSTRAP_TIMEOUT = 120_000;
 /** Milliseconds that an answer counts. A pull asks about many layers; the next one may find what has been pushed since. */
 const ANSWER_LIFETIME = 600_000;
@@ -136,10 +138,10 @@ export class Referrers {
   }
 
   async #look({ reference, manifest }: ReferredLayer, place: string): Promise<Found | undefined> {
-    const { openImage, check, log } = this.#options;
+    const { openImage, check, log, patience = DEFAULT_PATIENCE } = this.#options;
     const { store } = await openImage(reference);
     await using _store = store;
-    const asking = { signal: AbortSignal.timeout(ASK_TIMEOUT) };
+    const asking = { signal: AbortSignal.timeout(patience) };
     const referring = await nydusReferrer(store, manifest, asking);
     if (referring === undefined) return undefined;
     const ordinary = await loadImage(store, manifest, asking);
