@@ -51,13 +51,7 @@ describe("ordinary images that Nydus images refer to", () => {
   const fetched = (): readonly string[] =>
     proxy.requests.flatMap(({ method, path }) => (method === "GET" ? [path.split("/blobs/")[1] ?? ""] : []));
   const start = async (): Promise<void> => {
-    const printed = (await place.log("snapshotter")).length;
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", place.path("snapshots"), "--address", place.path("s.sock")],
-      ...["--containerd-address", place.path("c/c.sock"), "--run-dir", place.path("run"), "--referrers"],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).slice(printed).includes("serving snapshots");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
+    snapshotter = await place.startSnapshotter("--referrers");
   };
   const exec = async (container: string, script: string): Promise<string> =>
     await kubelet.exec(container, "/bin/sh", "-ec", script);
