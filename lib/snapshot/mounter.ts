@@ -22,6 +22,8 @@ export interface MountedImage {
 
 export interface Mounter extends AsyncDisposable {
   mount(request: ImageMountRequest): Promise<MountedImage>;
+  /** An image is on its way: be ready to check and mount it. */
+  warm(): Promise<void>;
   /** Do ahead what mounting this bootstrap will need. @throws when it cannot be mounted */
   check(bootstrap: string): Promise<void>;
   /** Unmounting what is not mounted is a no-op. */

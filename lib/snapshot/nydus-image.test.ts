@@ -81,6 +81,8 @@ test("a data layer is committed without its data, once for all namespaces", asyn
     });
   const found = await snapshotter.list([`labels."${LABEL.target}"==${DATA},parent==""`]);
   expect(found).toMatchObject([{ name: DATA, kind: "committed", layer: "nydus-data", labels: dataLabels }]);
+  // Each time, for it may have ended in between.
+  expect(mounter.warmed).toBe(3);
   expect(await snapshotter.list()).toHaveLength(1);
 });
 

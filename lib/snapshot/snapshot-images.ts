@@ -76,6 +76,11 @@ export class SnapshotImages {
     this.#failed.delete(bootstrapId);
   }
 
+  /** A data layer was skipped: its image's bootstrap comes soon. What fails now is told when it is needed. */
+  async announce(): Promise<void> {
+    await this.#parts.mounter.warm().catch(() => {});
+  }
+
   /** containerd has unpacked the bootstrap; whoever pulled it is about to run a container. Failures wait until then. */
   async expect(bootstrapId: number): Promise<void> {
     const { directories, mounter, log } = this.#parts;

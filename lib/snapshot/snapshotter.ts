@@ -149,6 +149,7 @@ export class Snapshotter implements AsyncDisposable {
     if (target === undefined) return this.#create("active", request, purpose);
     if (purpose.layer === "nydus-data") {
       this.#skip(request, purpose, target, "nydus-data");
+      void this.#images.announce();
       throw taken(target);
     }
     const place = await this.#lazyPlace(request, purpose);

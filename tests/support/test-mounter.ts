@@ -17,6 +17,8 @@ export class TestMounter implements Mounter {
   readonly requests: ImageMountRequest[] = [];
   /** Bootstraps that were announced. */
   readonly checked: string[] = [];
+  /** How often it was told that an image comes. */
+  warmed = 0;
   /** What collections were to keep, sorted. */
   readonly collected: { readonly blobs: readonly string[]; readonly bootstraps: readonly string[] }[] = [];
   /** References that nobody can mount, with the error for them. */
@@ -49,6 +51,10 @@ export class TestMounter implements Mounter {
     };
     this.#mounted.set(id, image);
     return image;
+  }
+
+  async warm(): Promise<void> {
+    this.warmed++;
   }
 
   async check(bootstrap: string): Promise<void> {
