@@ -47,8 +47,10 @@ export async function dropCaches(): Promise<void> {
 }
 
 export interface Usage {
-  /** Resident memory, in MB. */
+  /** Memory in MB: of pages that several processes share (most of the program itself), each has its part. */
   readonly memory: number;
+  /** How much of it is nobody else's, and no file's. */
+  readonly anonymous: number;
   /** Processor time so far, in seconds. */
   readonly cpu: number;
 }
@@ -58,17 +60,26 @@ const TICKS = 100;
 
 /** Of all processes whose command line holds the text. */
 export async function usageOf(text: string): Promise<Usage> {
-  const usage = { memory: 0, cpu: 0 };
+  const usage = { memory: 0, anonymous: 0, cpu: 0 };
   for (const pid of await readdir("/proc")) {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
     const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
     if (!(await read("cmdline")).replaceAll("\0", " ").includes(text)) continue;
-    usage.memory += Number(/VmRSS:\s+(\d+)/.exec(await read("status"))?.[1] ?? 0) / 1000;
+    const sizes = await read("smaps_rollup");
+    const megabytes = (field: string): number =>
+      (Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(sizes)?.[1] ?? 0) * 1024) / 1e6;
+    usage.memory += megabytes("Pss");
+    usage.anonymous += megabytes("Anonymous");
     const [, rest = ""] = (await read("stat")).split(") ");
     const fields = rest.split(" ");
     usage.cpu += (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS;
   }
   return usage;
+}
+
+/** For a table: of a process, all and its own. */
+export function memoryText({ memory, anonymous }: Usage): string {
+  return `${memory.toFixed(0)} MB, ${anonymous.toFixed(0)} of them its own`;
 }
 
 export interface Mounted {

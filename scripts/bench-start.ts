@@ -7,7 +7,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Containerd, startContainerd } from "../tests/support/containerd.ts";
 import { startService, waitFor } from "../tests/support/process.ts";
-import { dropCaches, type Place, seconds, shell, TOOL, tool, usageOf } from "./bench-place.ts";
+import { dropCaches, memoryText, type Place, seconds, shell, TOOL, tool, usageOf } from "./bench-place.ts";
 
 /** Ordinary images as everybody pulls them, by containerd's own client; ours by ours. */
 export function pullWith(containerd: Containerd, snapshotter: string, image: string): Promise<unknown> {
@@ -62,8 +62,8 @@ async function benchRound(place: Place, round: number): Promise<void> {
   table.add("cold start", "nydus / overlayfs", (ours / eager).toFixed(3));
   const control = await usageOf(`--address ${socket}`);
   const data = await usageOf(`mount-server --run-dir ${run}`);
-  for (const [name, { memory, cpu }] of Object.entries({ snapshotter: control, "mount process": data }))
-    table.add("after both starts", name, `${memory.toFixed(0)} MB, ${cpu.toFixed(2)} CPU s`);
+  for (const [name, usage] of Object.entries({ snapshotter: control, "mount process": data }))
+    table.add("after both starts", name, `${memoryText(usage)}, ${usage.cpu.toFixed(2)} CPU s`);
   await containerd.ctr(["image", "rm", "--sync", lazy, through]);
 }
 
