@@ -16,6 +16,7 @@ import { Random } from "../../tests/support/random.ts";
 // A part of all damage; scripts/fuzz does all of it. Nothing but the two outcomes passes: the judges throw.
 
 const WITH_UNITS = KINDS.filter(([, { ociRef, batchSize }]) => ociRef === true || batchSize !== undefined);
+const WITH_BLOB = KINDS.filter(([, { external }]) => external !== true);
 const SECONDS = { timeout: 120_000 };
 
 describe.each(KINDS)("a damaged image, %s,", (kind, format) => {
@@ -42,7 +43,9 @@ describe.each(KINDS)("a damaged image, %s,", (kind, format) => {
     expect(found.refused).toBeGreaterThan(20);
     await outcomes(truncations(sample.data, 1024), judge);
   });
+});
 
+describe.each(WITH_BLOB)("a damaged blob, %s,", (_, format) => {
   test("gives the layer's bootstrap or none, whichever byte around it changes", SECONDS, async () => {
     const random = new Random(3);
     const sample = await makeSample(random, format);

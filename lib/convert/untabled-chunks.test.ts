@@ -7,8 +7,10 @@ import { chunkRecord } from "../rafs/chunk-record.ts";
 import { examineImage, openImage, readTree, writeImage } from "../rafs/image.ts";
 import { EXTENSION_OFFSET, extension } from "../rafs/superblock.ts";
 
-// In tarfs no chunk is in the table.
-const V6 = KINDS.filter(([, { fsVersion, tarfs }]) => fsVersion !== 5 && tarfs !== true);
+// In tarfs no chunk is in the table; of external files all are.
+const V6 = KINDS.filter(
+  ([, { fsVersion, tarfs, external }]) => fsVersion !== 5 && tarfs !== true && external !== true,
+);
 
 /** With the first records of the chunk table only. */
 function shortened(bootstrap: Uint8Array, records: number): Uint8Array {

@@ -19,7 +19,6 @@ import { BrokenRule, type Complain, Fatal, refuse } from "./broken-rule.ts";
 import { deviceSlot, SLOT_TABLE_OFFSET } from "./device-slot.ts";
 import { BLOB_FEATURES, REFUSED_BLOB_FEATURES } from "./flags.ts";
 import type { Superblock } from "./superblock.ts";
-import { unsupported } from "./superblock-reader.ts";
 
 /** A record of 40 bytes and a dictionary of at most 32 KiB. */
 const MAX_UNIT_RECORD = 40 + 32 * 1024;
@@ -29,11 +28,6 @@ export interface Blobs {
   /** `mappedBlock` of each device slot. */
   readonly mappedBlocks: readonly number[];
 }
-
-/** Features we do not serve; each has its sentence. */
-const UNSUPPORTED: readonly (readonly [bit: number, sentence: string])[] = [
-  [BLOB_FEATURES.external, "its blobs are external files"],
-];
 
 /** Chunks of such blobs lie inside larger stored units, which only the compression information tells. */
 export const UNIT_FEATURES: number = BLOB_FEATURES.batch | BLOB_FEATURES.zran | BLOB_FEATURES.pieces;
@@ -80,20 +74,26 @@ function decodeEntry(view: DataView, at: number, fatal: Fatal): Entry | undefine
 function checkSlot(
   view: DataView,
   index: number,
-  { id, uncompressedSize }: BlobInfo,
+  blob: BlobInfo,
   { blockSize }: Superblock,
   complain: Complain,
 ): number {
+  const { id } = blob;
   const at = SLOT_TABLE_OFFSET + index * deviceSlot.size;
   const { tag, blocks, mappedBlock } = deviceSlot.read(view, at);
   const slot = `device slot ${index}`;
   if (idText(tag) !== id)
     complain(new BrokenRule(at, `${slot} does not name blob ${printable(id as ByteString)}`));
-  if (blocks !== uncompressedSize / blockSize) {
+  if (blocks !== deviceBlocks(blob, blockSize)) {
     const state = `${slot} has ${blocks} blocks, not the size of blob ${printable(id as ByteString)}`;
     complain(new BrokenRule(at + deviceSlot.fields.blocks.offset, state));
   }
   return mappedBlock;
+}
+
+/** External files have any size, and a device only whole blocks. */
+export function deviceBlocks({ uncompressedSize }: BlobInfo, blockSize: number): number {
+  return Math.floor(uncompressedSize / blockSize);
 }
 
 /** Ids name files in the cache and the registry, so nothing but hex (or the placeholder) gets through. */
@@ -112,12 +112,12 @@ function checkEntry(
   const bad: Bad = (field, state) =>
     complain(new BrokenRule(at + blobEntry.fields[field].offset, `blob ${index} ${state}`));
   const { features } = blob;
-  for (const [bit, sentence] of UNSUPPORTED) if ((features & bit) !== 0) complain(unsupported(sentence));
   if ((features & REFUSED_BLOB_FEATURES) !== 0)
     bad("features", `has unknown features 0x${features.toString(16)}`);
   if (superblock.tarfs !== ((features & BLOB_FEATURES.tarfs) !== 0))
     bad("features", "is a plain tar, or the image is one of plain tars, but not both");
-  if (superblock.tarfs === ((features & BLOB_FEATURES.aligned) !== 0))
+  const external = (features & BLOB_FEATURES.external) !== 0;
+  if (!external && superblock.tarfs === ((features & BLOB_FEATURES.aligned) !== 0))
     bad(
       "features",
       superblock.tarfs ? "aligns chunks that lie in a tar" : "does not align its chunks to 4096",
@@ -131,18 +131,20 @@ function checkEntry(
   if ((blob.cipher !== undefined) !== ((features & BLOB_FEATURES.encrypted) !== 0))
     bad("cipher", "has a cipher, or says that it is encrypted, but not both");
   checkSizes(blob, superblock.blockSize, bad);
-  if (superblock.tarfs) checkTar(blob, bad);
+  if (external) checkExternal(blob, bad);
+  else if (superblock.tarfs) checkTar(blob, bad);
   else checkChunkInfo(blob, bad);
 }
 
 function checkSizes(blob: BlobInfo, blockSize: number, bad: Bad): void {
   if (blob.compressedSize > MAX_COMPRESSED_SIZE)
     bad("compressedSize", `has ${blob.compressedSize} compressed bytes`);
-  const { uncompressedSize } = blob;
+  const { uncompressedSize, features } = blob;
+  const anySize = (features & (BLOB_FEATURES.external | BLOB_FEATURES.aligned)) === BLOB_FEATURES.external;
   if (
     uncompressedSize === 0 ||
     uncompressedSize > MAX_UNCOMPRESSED_SIZE ||
-    uncompressedSize % blockSize !== 0
+    (!anySize && uncompressedSize % blockSize !== 0)
   )
     bad("uncompressedSize", `has ${uncompressedSize} uncompressed bytes`);
   if (blob.ciOffset + blob.ciCompressedSize > MAX_COMPRESSED_SIZE)
@@ -158,6 +160,14 @@ function checkTar(blob: BlobInfo, bad: Bad): void {
     bad("compressedSize", `is a plain tar of ${blob.compressedSize} bytes, or of ${blob.uncompressedSize}`);
   if ((blob.features & (UNIT_FEATURES | BLOB_FEATURES.separate)) !== 0)
     bad("features", "is a plain tar with compression information");
+}
+
+/** It has no compression information: nothing in it is compressed, and the chunk table tells where chunks are. */
+function checkExternal(blob: BlobInfo, bad: Bad): void {
+  if (blob.compressor !== "none" || blob.cipher !== undefined)
+    bad("compressor", "is an external file that is compressed or encrypted");
+  const others = UNIT_FEATURES | BLOB_FEATURES.separate | BLOB_FEATURES.tarfs;
+  if ((blob.features & others) !== 0) bad("features", "is an external file, and of another kind too");
 }
 
 function checkChunkInfo(blob: BlobInfo, bad: Bad): void {
@@ -180,7 +190,7 @@ function checkChunkInfo(blob: BlobInfo, bad: Bad): void {
 
 /** Bytes of the stored blob that hold chunks: compressed offsets end at or before it. */
 export function dataSize(blob: BlobInfo): number {
-  if ((blob.features & BLOB_FEATURES.tarfs) !== 0) return blob.compressedSize;
+  if ((blob.features & (BLOB_FEATURES.tarfs | BLOB_FEATURES.external)) !== 0) return blob.compressedSize;
   if ((blob.features & BLOB_FEATURES.separate) !== 0) return blob.compressedSize;
   if ((blob.features & BLOB_FEATURES.capTarToc) === 0) return blob.compressedSize;
   const header = (blob.features & BLOB_FEATURES.tarHeaders) !== 0 ? 512 : 0;

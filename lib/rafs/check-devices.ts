@@ -4,6 +4,8 @@
  *
  * @module
  */
+
+import { deviceBlocks } from "./blob-table-reader.ts";
 import type { Bootstrap } from "./bootstrap.ts";
 import { type Report, TABLES } from "./check-report.ts";
 import { deviceSlot, SLOT_TABLE_OFFSET } from "./device-slot.ts";
@@ -12,7 +14,7 @@ import { SUPERBLOCK_OFFSET, superblock as superblockRecord } from "./superblock.
 export function checkDevices(image: Bootstrap, report: Report): void {
   const { blobs, mappedBlocks, superblock, bytes } = image;
   const { blockSize } = superblock;
-  const total = blobs.reduce((sum, { uncompressedSize }) => sum + uncompressedSize, 0) / blockSize;
+  const total = blobs.reduce((sum, blob) => sum + deviceBlocks(blob, blockSize), 0);
   if (superblock.blocks !== total && !(blobs.length === 0 && superblock.blocks === blockSize))
     report.add(
       TABLES,

@@ -41,6 +41,15 @@ export interface Examination {
 }
 
 export function examineBootstrap(bytes: Uint8Array): Examination {
+  return examine(bytes, true);
+}
+
+/** What is wrong apart from chunks: with tables, directories and inodes. */
+export function checkStructure(bytes: Uint8Array): Violation[] {
+  return examine(bytes, false).violations;
+}
+
+function examine(bytes: Uint8Array, withChunks: boolean): Examination {
   const report = new Report(bytes);
   let chunkTableComplete = false;
   let soundBlobs = true;
@@ -53,7 +62,7 @@ export function examineBootstrap(bytes: Uint8Array): Examination {
     const image = new Bootstrap(bytes, complain);
     checkDevices(image, report);
     // Chunks of blobs of which nothing true is known would all be wrong.
-    const chunks = soundBlobs ? new ChunkChecker(image, complain) : undefined;
+    const chunks = withChunks && soundBlobs ? new ChunkChecker(image, complain) : undefined;
     new Walk(image, report, chunks).run();
     chunkTableComplete = chunks?.complete === true;
   });

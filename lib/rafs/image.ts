@@ -7,6 +7,7 @@ import type { ChunkHasher } from "../base/digest.ts";
 import type { ChunkRef, Directory } from "../tree/tree.ts";
 import { type Bootstrap, openBootstrap } from "./bootstrap.ts";
 import { type Examination, examineBootstrap, type Violation } from "./check.ts";
+import { examineExternal, withAlignedChunks } from "./external.ts";
 import { readTree as readTreeV6 } from "./tree-reader.ts";
 import { V5Bootstrap } from "./v5/bootstrap.ts";
 import { checkV5 } from "./v5/check.ts";
@@ -26,18 +27,19 @@ export type FsVersion = 5 | 6;
 export type RafsImage = Bootstrap | V5Bootstrap;
 
 /**
- * Opens a bootstrap that is all in memory. Only its tables are proven: `checkImage` proves the whole.
+ * Opens a bootstrap that is all in memory. Only its tables are proven: `checkImage` proves the whole. One with external
+ * blobs becomes one that can be read like others (`external.ts`).
  *
  * @throws corrupt when superblocks or tables make no sense, unsupported for kinds of image we do not serve
  */
 export function openImage(bytes: Uint8Array): RafsImage {
-  return isV5(bytes) ? new V5Bootstrap(bytes) : openBootstrap(bytes);
+  return isV5(bytes) ? new V5Bootstrap(bytes) : openBootstrap(withAlignedChunks(bytes));
 }
 
 export async function examineImage(bytes: Uint8Array): Promise<Examination> {
   return isV5(bytes)
     ? { violations: await checkV5(bytes), chunkTableComplete: true }
-    : examineBootstrap(bytes);
+    : (examineExternal(bytes) ?? examineBootstrap(bytes));
 }
 
 /** All that is wrong with a bootstrap, up to a thousand things; empty when it may be trusted. */

@@ -7,7 +7,7 @@
 import { type BlobRef, type ChunkRef, type Directory, directory, type Node } from "../tree/tree.ts";
 import type { Bootstrap } from "./bootstrap.ts";
 import { chunkRecord, UNKNOWN_DIGEST } from "./chunk-record.ts";
-import { CHUNK_FLAGS } from "./flags.ts";
+import { BLOB_FEATURES, CHUNK_FLAGS } from "./flags.ts";
 import { type FileChunk, fileChunks } from "./indexed-chunks.ts";
 import type { Kind } from "./inode.ts";
 import { unreadable } from "./superblock-reader.ts";
@@ -104,6 +104,7 @@ function readChunks(bootstrap: Bootstrap, blobs: readonly BlobRef[]): Map<number
     const blobIndex = R.blob.read(view, at);
     const blob = blobs[blobIndex];
     if (blob === undefined) throw unreadable(`the chunk record at ${at} names no blob`);
+    const external = ((bootstrap.blobs[blobIndex]?.features ?? 0) & BLOB_FEATURES.external) !== 0;
     const index = R.index.read(view, at);
     const flags = R.flags.read(view, at);
     chunks.set(chunkKey(blobIndex, index), {
@@ -114,7 +115,7 @@ function readChunks(bootstrap: Bootstrap, blobs: readonly BlobRef[]): Map<number
       uncompressedOffset: R.uncompressedOffset.read(view, at),
       uncompressedSize: R.uncompressedSize.read(view, at),
       compressed: (flags & CHUNK_FLAGS.compressed) !== 0,
-      digest: R.digest.read(view, at),
+      digest: external ? UNKNOWN_DIGEST : R.digest.read(view, at),
       crc: (flags & CHUNK_FLAGS.hasCrc) !== 0 ? R.crc.read(view, at) : 0,
     });
   }

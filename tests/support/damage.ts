@@ -18,6 +18,7 @@ import { mergeIntoBootstrap } from "../../lib/convert/merge.ts";
 import { packLayer } from "../../lib/convert/pack-layer.ts";
 import type { PackFormat } from "../../lib/convert/packer.ts";
 import { checkBootstrap } from "../../lib/rafs/check.ts";
+import { externalSample } from "../../lib/rafs/external.test-support.ts";
 import { checkImage, chunkAddress, openImage, readTree } from "../../lib/rafs/image.ts";
 import { erofsBootstrap } from "../../lib/rafs/v5/erofs.ts";
 import type { Directory, RegularFile } from "../../lib/tree/tree.ts";
@@ -37,7 +38,7 @@ export interface Sample {
   readonly stored: ReadonlyMap<string, Uint8Array>;
   /** By path: the content of every regular file. */
   readonly files: ReadonlyMap<string, Uint8Array>;
-  /** Of tarfs, which cannot tell one stretch of the tar from another: all that may be read. */
+  /** Of tarfs and external files, which cannot tell one stretch of the data from another: all that may be read. */
   readonly tar?: Uint8Array;
 }
 
@@ -45,6 +46,8 @@ export type SampleFormat = Partial<PackFormat> & {
   readonly ociRef?: boolean;
   /** The layer is compressed; with `ociRef` it always is. */
   readonly gzip?: boolean;
+  /** Its data is somebody else's file: there is no blob of ours. */
+  readonly external?: boolean;
 };
 
 export const KINDS: readonly (readonly [kind: string, format: SampleFormat])[] = [
@@ -55,6 +58,7 @@ export const KINDS: readonly (readonly [kind: string, format: SampleFormat])[] =
   ["v6 of OCI layers", { ociRef: true }],
   ["v6 over a plain tar", { tarfs: true, compressor: "none" }],
   ["v6 over a gzip layer", { tarfs: true, compressor: "none", gzip: true }],
+  ["v6 of an external file", { external: true }],
   ["v5", { fsVersion: 5 }],
 ];
 
@@ -85,7 +89,19 @@ function items(random: Random): TarItem[] {
   ];
 }
 
+async function makeExternalSample(random: Random): Promise<Sample> {
+  const files = items(random).flatMap(({ path, data }): [string, Uint8Array][] =>
+    data === undefined ? [] : [[path.replaceAll("/", "-"), data]],
+  );
+  const { bootstrap, data, id } = await externalSample(new Map(files));
+  const paths = files.map(([path, bytes]): [string, Uint8Array] => [`/${path}`, bytes]);
+  const nothing = new Uint8Array();
+  const stored = new Map([[id, data]]);
+  return { bootstrap, blob: nothing, data, layer: nothing, stored, files: new Map(paths), tar: data };
+}
+
 export async function makeSample(random: Random, format: SampleFormat): Promise<Sample> {
+  if (format.external === true) return await makeExternalSample(random);
   const { ociRef = false, gzip = ociRef, ...rest } = format;
   const keepsLayer = ociRef || format.tarfs === true;
   const tar = tarOf(items(random)) as Uint8Array<ArrayBuffer>;
@@ -230,7 +246,10 @@ export async function outcome(
 function isOutOf(tar: Uint8Array | undefined, content: Uint8Array): boolean {
   if (tar === undefined) return false;
   for (let at = 0; at < content.byteLength; at += CHUNK_SIZE)
-    if (!Buffer.from(tar.buffer).includes(content.subarray(at, at + CHUNK_SIZE))) return false;
+    if (
+      !Buffer.from(tar.buffer, tar.byteOffset, tar.byteLength).includes(content.subarray(at, at + CHUNK_SIZE))
+    )
+      return false;
   return true;
 }
 
