@@ -16,10 +16,16 @@ export const IMAGE_FLAGS = {
   ...CONTAINERD_FLAGS,
 } as const satisfies Record<string, Flag>;
 
+export const ALLOW_UNVERIFIED_FLAG = {
+  type: "boolean",
+  help: "read external blobs that neither their name nor checksums vouch for",
+} as const satisfies Flag;
+
 /** Of verbs that read file data too. */
 export const DATA_FLAGS = {
   blobs: { type: "string", value: "DIR", help: "for a bootstrap file: a directory of blobs" },
   backend: { type: "string", value: "REPOSITORY", help: "for a bootstrap file: the repository of its blobs" },
+  "allow-unverified": ALLOW_UNVERIFIED_FLAG,
   ...IMAGE_FLAGS,
 } as const satisfies Record<string, Flag>;
 
@@ -34,6 +40,7 @@ export function imageLocation(args: Arguments, index: number, context: Context):
     ...registryAccess(args),
     signal,
     adopt: (store, image) => adoptForNow(store, image, { progress: context.progress(), signal }),
+    ...(args.boolean("allow-unverified") ? { allowUnverified: true } : {}),
     ...(platform === undefined ? {} : { platform: parsePlatform(platform) }),
     ...(blobs === undefined ? {} : { blobs }),
     ...(backend === undefined ? {} : { backend }),

@@ -34,6 +34,7 @@ import { blobsLocation } from "../lib/mount/open-fetcher.ts";
 import { findBroken, findMounts, keeperLog, sweepRunDirectories } from "../lib/mount/run-directory.ts";
 import { readTrace } from "../lib/mount/traces.ts";
 import { type Arguments, type Command, type Context, SilentExit } from "./command.ts";
+import { ALLOW_UNVERIFIED_FLAG } from "./image-flags.ts";
 import { endMount, keepUntilEnd, keptServer } from "./mount-keeper.ts";
 import { CONTAINERD_FLAGS, prefetchPolicy, SOURCE_FLAGS, sourceAccess } from "./registry-flags.ts";
 import { RUN_ROOT_FLAG, runRootOf } from "./run-root.ts";
@@ -71,6 +72,7 @@ export const mount: Command = {
       value: "REPOSITORY",
       help: "for a bootstrap file: the repository of its blobs",
     },
+    "allow-unverified": ALLOW_UNVERIFIED_FLAG,
     platform: { type: "string", value: "OS/ARCH", help: "which image of an index" },
     referrers: {
       type: "boolean",
@@ -135,6 +137,7 @@ async function requestOf(args: Arguments, cacheDirectory: string, context: Conte
     ...(writable === undefined ? {} : { writable: resolve(writable) }),
     ...(trace === undefined ? {} : { trace: resolve(trace) }),
     ...(record === undefined ? {} : { record: resolve(record) }),
+    ...(args.boolean("allow-unverified") ? { allowUnverified: true } : {}),
     prefetch: { ...prefetchPolicy(args), paths: args.strings("prefetch") },
   };
   const access = sourceAccess(args);

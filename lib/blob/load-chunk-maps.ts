@@ -10,8 +10,10 @@ import type { Fetcher } from "../content/content.ts";
 import { LocalFirst } from "../content/local-first.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { dataSize, UNIT_FEATURES } from "../rafs/blob-table-reader.ts";
+import type { Bootstrap } from "../rafs/bootstrap.ts";
 import { type ChunkMap, chunkDigest, isVerified, NO_UNIT, type StoredUnits } from "../rafs/chunk-map.ts";
 import { type BlobChunks, readChunks } from "../rafs/chunk-maps.ts";
+import { chunkChecksums, hasExternalBlobs, isExternal } from "../rafs/external.ts";
 import type { RafsImage } from "../rafs/image.ts";
 import { readIndexedChunks, withIndexed } from "../rafs/indexed-chunks.ts";
 import { chunkMaps as chunkMapsV5 } from "../rafs/v5/chunk-maps.ts";
@@ -47,6 +49,7 @@ export async function loadChunkMaps(
   return await Promise.all(
     chunks.map(async (found, i) => {
       const blob = image.blobs[i];
+      if (blob !== undefined && isExternal(blob)) return await externalMap(image, i, found, source);
       const more = indexed?.of(i) ?? [];
       if (blob === undefined || (more.length === 0 && (blob.features & UNIT_FEATURES) === 0))
         return found.map;
@@ -59,6 +62,19 @@ export async function loadChunkMaps(
   );
 }
 
+/** What vouches for such chunks is found out when the blob is read, once. */
+async function externalMap(
+  image: Bootstrap,
+  blob: number,
+  found: BlobChunks,
+  source: ChunkInfoSource,
+): Promise<ChunkMap> {
+  const { map } = found;
+  const all = Array.from({ length: map.count }, (_, i) => i);
+  await digestChunks(map, all, source, { checksums: chunkChecksums(image, blob, found) });
+  return map;
+}
+
 /**
  * Where the chunks of such maps are read from, which `source` gave the blobs for.
  *
@@ -66,6 +82,11 @@ export async function loadChunkMaps(
  */
 export function withPackedLayers(image: RafsImage, keep: string, source: Fetcher): Fetcher {
   return isOverTars(image) ? new LocalFirst(packedDirectory(keep), source) : source;
+}
+
+/** Whether chunks of an image's tree have digests. */
+export function hasDigests(image: RafsImage): boolean {
+  return !isOverTars(image) && !hasExternalBlobs(image);
 }
 
 /** Whether an image's files lie in tars, which may be there compressed. */

@@ -35,6 +35,8 @@ export interface ChunkInfoSource {
   readonly keep?: string;
   /** Of a bootstrap inside a blob: that blob's hex digest, which the bootstrap could not know. */
   readonly ownId?: string;
+  /** Of external blobs that nothing vouches for: read them all the same. */
+  readonly allowUnverified?: boolean;
   readonly signal?: AbortSignal;
 }
 

@@ -7,6 +7,7 @@
 import { digestFromHex, digestHex } from "../base/digest.ts";
 import { NydusError } from "../base/error.ts";
 import { Dictionary, type DictionaryTable, dictionaryTable } from "../blob/dictionary.ts";
+import { hasDigests } from "../blob/load-chunk-maps.ts";
 import type { BlobStore, Fetcher } from "../content/content.ts";
 import { copyBlob } from "../image/copy-blob.ts";
 import { type ImageLocation, type LocatedImage, locateImage } from "../image/location.ts";
@@ -120,7 +121,13 @@ export class Dictionaries implements AsyncDisposable {
 async function openOne(request: ImageLocation): Promise<Opened> {
   const located = await locateImage(request);
   try {
-    return { located, bootstrap: openImage(located.bootstrap) };
+    const bootstrap = openImage(located.bootstrap);
+    if (!hasDigests(bootstrap))
+      throw new NydusError(
+        "unsupported",
+        `Cannot use dictionary "${located.name}": its chunks have no digests`,
+      );
+    return { located, bootstrap };
   } catch (error) {
     await located[Symbol.asyncDispose]();
     throw error;

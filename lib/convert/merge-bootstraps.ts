@@ -8,6 +8,7 @@ import type { ByteString } from "../base/byte-string.ts";
 import { chunkHasher } from "../base/digest.ts";
 import { corrupt, NydusError } from "../base/error.ts";
 import { type BlobInfo, isPlaceholder } from "../rafs/blob-table.ts";
+import { hasExternalBlobs } from "../rafs/external.ts";
 import { BLOB_FEATURES, SUPERBLOCK_FLAGS } from "../rafs/flags.ts";
 import { checkImage, openImage, type RafsImage, readTree, writeImage } from "../rafs/image.ts";
 import { packedInfo } from "../rafs/v5/blob-table.ts";
@@ -111,6 +112,8 @@ function assertAlike({ image, name }: Opened, { image: other, name: otherName }:
     new NydusError("unsupported", `Cannot merge "${name}" with "${otherName}": they differ in ${what}`);
   if (image.version === 6 && image.superblock.tarfs)
     throw new NydusError("unsupported", `Cannot merge "${name}": it lies over a plain tar (tarfs)`);
+  if (hasExternalBlobs(image))
+    throw new NydusError("unsupported", `Cannot merge "${name}": its blobs are external files`);
   const [a, b] = [image.superblock, other.superblock];
   if (image.version !== other.version) throw differ("their version of RAFS");
   if (a.chunkSize !== b.chunkSize) throw differ("chunk size");

@@ -20,6 +20,7 @@ import { originalLayers } from "../image/original-layers.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import type { Bootstrap } from "../rafs/bootstrap.ts";
+import { hasExternalBlobs } from "../rafs/external.ts";
 import { BLOB_FEATURES } from "../rafs/flags.ts";
 import { prefetchPaths } from "../rafs/prefetch-table.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
@@ -107,6 +108,7 @@ function changeable({ name, bootstrap }: NydusImage): Bootstrap {
     throw new NydusError("unsupported", `Cannot optimize "${name}": ${state}`);
   };
   if (bootstrap.version === 5) return refuse("it is RAFS v5; convert the original image again");
+  if (hasExternalBlobs(bootstrap)) return refuse("its blobs are external files");
   if (bootstrap.superblock.tarfs)
     return refuse("its files lie in tars; convert the original image otherwise");
   // A copy of some of its chunks in the clear would undo the encryption.

@@ -26,6 +26,8 @@ export interface ImageLocation extends RegistryAccess {
   readonly blobs?: string;
   /** Of a bootstrap file: the image location whose repository has its blobs. */
   readonly backend?: string;
+  /** Read external blobs that nothing vouches for. */
+  readonly allowUnverified?: boolean;
   /** What makes a Nydus image of one that is none; without it such images are refused. */
   readonly adopt?: Adopt;
   /** Which image of an index; by default this machine's. */
@@ -44,6 +46,8 @@ export interface LocatedImage extends AsyncDisposable {
   readonly fetcher: Fetcher | undefined;
   /** Where compression information lies that no blob has. */
   readonly directory?: string;
+  /** As it was asked for. */
+  readonly allowUnverified?: boolean;
 }
 
 /** @throws unsupported when the image is not a Nydus one, and what opening the place throws */
@@ -64,7 +68,15 @@ export async function locateImage(request: ImageLocation): Promise<LocatedImage>
     }
     const bootstrap = await readBootstrapLayer(store, image, signalOf(request));
     const close = async (): Promise<void> => store[Symbol.asyncDispose]();
-    return { name: location, bootstrap, image, fetcher: store, [Symbol.asyncDispose]: close };
+    const { allowUnverified = false } = request;
+    return {
+      name: location,
+      bootstrap,
+      image,
+      fetcher: store,
+      allowUnverified,
+      [Symbol.asyncDispose]: close,
+    };
   } catch (error) {
     await store[Symbol.asyncDispose]();
     throw error;
@@ -116,6 +128,7 @@ async function bootstrapFile(request: ImageLocation): Promise<LocatedImage> {
     bootstrap,
     image: undefined,
     fetcher,
+    ...(request.allowUnverified === undefined ? {} : { allowUnverified: request.allowUnverified }),
     [Symbol.asyncDispose]: async () => opened?.store[Symbol.asyncDispose](),
   };
 }

@@ -125,11 +125,12 @@ export class NydusImage implements AsyncDisposable {
       fetch: (...request) => this.#source.fetch(...request),
       sizeOf: async (...request) => this.#source.sizeOf?.(...request),
     };
-    const { directory } = this.#located;
+    const { directory, allowUnverified = false } = this.#located;
     if (isOverTars(this.bootstrap)) this.#scratch ??= mkdtempSync(join(tmpdir(), "nydus-tool-"));
     const keep = this.#scratch;
     const source = {
       fetcher,
+      allowUnverified,
       ...(directory === undefined ? {} : { directory }),
       ...(keep === undefined ? {} : { keep }),
       ...(signal === undefined ? {} : { signal }),

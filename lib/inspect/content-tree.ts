@@ -8,7 +8,7 @@
 import { type ChunkDigester, type ChunkHasher, chunkHasher } from "../base/digest.ts";
 import { type Progress, silent, type Task } from "../base/progress.ts";
 import { chunksOf } from "../blob/chunker.ts";
-import { isOverTars } from "../blob/load-chunk-maps.ts";
+import { hasDigests } from "../blob/load-chunk-maps.ts";
 import { decompressed } from "../content/decompress.ts";
 import { EntryTree } from "../content/entry-tree.ts";
 import { loadImage } from "../image/load.ts";
@@ -101,8 +101,7 @@ function ordinarySource(request: ImageLocation): ContentSource {
 
 function nydusSource(image: NydusImage): ContentSource {
   const { chunkSize, digester } = image.bootstrap.superblock;
-  // Bootstraps over plain tars have no digests.
-  const own = isOverTars(image.bootstrap) ? undefined : { chunkSize, digester };
+  const own = hasDigests(image.bootstrap) ? { chunkSize, digester } : undefined;
   return {
     name: image.name,
     format: own,

@@ -65,7 +65,7 @@ export class ImageOpener implements AsyncDisposable {
     const blobs = await ImageBlobs.open({
       maps: await loadChunkMaps(
         checked.image,
-        { fetcher: source, directory, keep },
+        { fetcher: source, directory, keep, allowUnverified: request.allowUnverified === true },
         { tarParts: "pieces", chunkTableComplete: checked.chunkTableComplete },
       ),
       cache,

@@ -49,6 +49,8 @@ export interface MountRequest {
   /** What the image is, unless it is a Nydus image: for people. */
   readonly format?: string;
   readonly prefetch?: PrefetchPolicy;
+  /** Read external blobs that nothing vouches for. */
+  readonly allowUnverified?: boolean;
   /** Digest of the image's manifest, where it is known: lists of what its start reads refer to it. */
   readonly image?: Digest;
 }
@@ -139,6 +141,7 @@ export function parseMountRequest(value: unknown): MountRequest {
     ...(trace === undefined ? {} : { trace: absolute(trace, "trace") }),
     ...(record === undefined ? {} : { record: absolute(record, "file to record in") }),
     ...(typeof format === "string" ? { format } : {}),
+    ...(value.allowUnverified === true ? { allowUnverified: true } : {}),
     ...(isRecord(value.prefetch) ? { prefetch: parsePrefetch(value.prefetch) } : {}),
     ...(typeof image === "string" && isDigest(image) ? { image } : {}),
   };
