@@ -14,7 +14,7 @@ import { UNKNOWN_DIGEST } from "./chunk-record.ts";
 import { BLOB_FEATURES } from "./flags.ts";
 import type { WriteOptions } from "./writer.ts";
 
-const CHUNK_SIZE = 4096;
+export const CHUNK_SIZE = 4096;
 
 const b = byteStringOf;
 
