@@ -10,7 +10,7 @@ import { NydusError } from "../lib/base/error.ts";
 import { EventLog } from "../lib/base/event-log.ts";
 import { createLogger } from "../lib/base/log.ts";
 import { askedCredentials, credentialSocket } from "../lib/credentials/server.ts";
-import { controlApp, serveControl } from "../lib/mount/control.ts";
+import { type ControlServer, controlApp, serveControl } from "../lib/mount/control.ts";
 import { parseController } from "../lib/mount/controller.ts";
 import { ControllerWatch } from "../lib/mount/controller-watch.ts";
 import { ImageMounts } from "../lib/mount/image-mounts.ts";
@@ -87,7 +87,11 @@ export const mountServer: Command = {
       await using control = serveControl(controlSocket(runDirectory), app);
       signal.addEventListener("abort", () => told.resolve("told"));
       const seconds = Number(args.string("idle") ?? IDLE_SECONDS);
-      const why = await Promise.race([stopped.promise, idle(mounts, seconds, umounts), told.promise]);
+      const why = await Promise.race([
+        stopped.promise,
+        idle({ mounts, control, umounts }, seconds),
+        told.promise,
+      ]);
       // A service manager that stops everything, or an upgrade: what is mounted stays, for a successor.
       if (why === "told" && controllers.pid !== undefined) {
         log.info("the mount process leaves its mounts to a successor");
@@ -116,12 +120,23 @@ async function lockAlone(runDirectory: string): Promise<number> {
   throw new NydusError("busy", `Cannot serve "${runDirectory}": another process does`);
 }
 
-/** Resolves when nothing was mounted for so many seconds. A process that was just started gets a few more. */
-async function idle(mounts: ImageMounts, seconds: number, umounts: EventTarget): Promise<void> {
+interface Work {
+  readonly mounts: ImageMounts;
+  readonly control: ControlServer;
+  readonly umounts: EventTarget;
+}
+
+/**
+ * Resolves when nothing was mounted, nor on its way to be, for so many seconds. A process that was just started gets a
+ * few more.
+ */
+async function idle({ mounts, control, umounts }: Work, seconds: number): Promise<void> {
   let left = Math.max(seconds, IDLE_SECONDS) * 1000;
   while (left >= 0) {
     const umounted = await umountWithin(umounts, REAP_MS);
     if ((await mounts.reap()) > 0) left = seconds * 1000;
+    // A mount takes as long as its source does.
+    else if (control.underWay > 0) continue;
     else if (umounted) left = seconds * 1000 - 1;
     else left -= REAP_MS;
   }

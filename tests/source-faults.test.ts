@@ -156,6 +156,21 @@ test("a source that gives nothing fails only its own reads, at the set limit", a
     await own.umount(where);
 });
 
+test("a mount waits for a source that is slow to say where chunks lie", async () => {
+  const own = await workspace();
+  const batched = `${registry.host}/faults/batched:n`;
+  await own.tool(["convert", "--batch-size", "64K", `oci:${place.path("source")}:t`, batched]);
+  registry.fault = async ({ range }) => {
+    // Longer than a serving process stays without any mount, also when it was just started.
+    if (range !== undefined) await Bun.sleep(5000);
+    return undefined;
+  };
+  const mountpoint = await own.mount(batched);
+  registry.fault = () => undefined;
+  expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(/, 0 differences$/);
+  await own.umount(mountpoint);
+});
+
 test("a reader that is killed while its source hangs is gone at once", async () => {
   const own = await workspace();
   const mountpoint = await own.mount(image);

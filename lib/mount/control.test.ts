@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { NydusError } from "../base/error.ts";
-import { controlApp, serveControl } from "./control.ts";
+import { type ControlServer, controlApp, serveControl } from "./control.ts";
 import { ControlClient } from "./control-client.ts";
 import type { ImageMounts } from "./image-mounts.ts";
 import { type MountRequest, type MountStatus, parseMountRequest } from "./mount-request.ts";
@@ -36,14 +36,14 @@ function recorder(): { mounts: ImageMounts; asked: MountRequest[]; umounted: str
 }
 
 async function withServer(
-  work: (client: ControlClient, state: ReturnType<typeof recorder>, socket: string) => Promise<void>,
+  work: (client: ControlClient, state: ReturnType<typeof recorder>, server: ControlServer) => Promise<void>,
 ) {
   const directory = mkdtempSync(join(tmpdir(), "nydus-control-"));
   const state = recorder();
   const socket = join(directory, "control.sock");
   const ending = new AbortController();
   try {
-    await using _server = serveControl(
+    const server = serveControl(
       socket,
       controlApp(state.mounts, {
         stop: () => {},
@@ -52,7 +52,8 @@ async function withServer(
         ending: ending.signal,
       }),
     );
-    await work(new ControlClient(socket), state, socket).finally(() => ending.abort());
+    await using _server = server;
+    await work(new ControlClient(socket), state, server).finally(() => ending.abort());
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
@@ -89,8 +90,22 @@ test("ControlClient.gone() hears of an upgrade that was asked for before anybody
   });
 });
 
+test("a mount is under way until it is answered; who watches is not", async () => {
+  await withServer(async (client, { mounts }, server) => {
+    const answer = Promise.withResolvers<MountStatus>();
+    mounts.mount = () => answer.promise;
+    const gone = client.gone();
+    const mounting = client.mount(request);
+    await expect.poll(() => server.underWay).toBe(1);
+    answer.resolve({ id: request.id } as MountStatus);
+    await mounting;
+    expect(server.underWay).toBe(0);
+    gone.catch(() => {});
+  });
+});
+
 test("serveControl() lets only root in", async () => {
-  await withServer(async (_client, _state, socket) => {
+  await withServer(async (_client, _state, { socket }) => {
     expect(statSync(socket).mode & 0o777).toBe(0o600);
     await Promise.resolve();
   });

@@ -190,6 +190,8 @@ function aliveBody(ending: AbortSignal, announcements: Announcements): ReadableS
 
 export interface ControlServer extends AsyncDisposable {
   readonly socket: string;
+  /** Requests that are not answered yet; whoever only watches has been. */
+  readonly underWay: number;
   /** Lets nobody new in; who watches the process goes on doing so. */
   retire(): void;
 }
@@ -197,13 +199,20 @@ export interface ControlServer extends AsyncDisposable {
 export function serveControl(socket: string, app: Hono): ControlServer {
   rmSync(socket, { force: true });
   let retired = false;
+  let underWay = 0;
   const server = Bun.serve({
     unix: socket,
-    // A connection may be older than the decision to end.
-    fetch: (request, server) => {
+    fetch: async (request, server) => {
       // Some answers take as long as reading a whole cache.
       server.timeout(request, 0);
-      return retired ? gone() : app.fetch(request);
+      // A connection may be older than the decision to end.
+      if (retired) return gone();
+      underWay++;
+      try {
+        return await app.fetch(request);
+      } finally {
+        underWay--;
+      }
     },
   });
   chmodSync(socket, 0o600);
@@ -213,6 +222,9 @@ export function serveControl(socket: string, app: Hono): ControlServer {
   };
   return {
     socket,
+    get underWay() {
+      return underWay;
+    },
     retire,
     async [Symbol.asyncDispose]() {
       retire();
