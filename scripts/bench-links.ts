@@ -1,6 +1,7 @@
 /**
- * A start from an image that was not downloaded, over slow links: the first run, one that follows the list that the first
- * one learnt, and an optimised image.
+ * A start from an image that was not downloaded, over slow links: a first run of an image about whose start nothing is
+ * known, one that follows what conversion derived, one that follows the list that another run learnt, and an optimised
+ * image.
  *
  * @module
  */
@@ -35,11 +36,14 @@ export async function benchLinks(place: Place): Promise<void> {
   const { directory, lazy, proxy, table } = place;
   const list = join(directory, "start.list");
   const optimized = `${lazy}-optimized`;
+  const unknown = `${lazy}-unknown`;
+  await tool(["convert", "--prefetch", "/", place.plain, unknown]);
   await start(place, lazy, ["--record", list]);
   await tool(["optimize", "--trace", list, lazy, optimized]);
   for (const { name, ...link } of LINKS) {
     proxy.link = link;
     for (let round = 0; round < place.rounds; round++) {
+      table.add(`start over ${name}`, "nothing known", await start(place, unknown));
       table.add(`start over ${name}`, "first run", await start(place, lazy));
       table.add(`start over ${name}`, "learnt list", await start(place, lazy, ["--trace", list]));
       table.add(`start over ${name}`, "optimised image", await start(place, optimized));
