@@ -8,39 +8,57 @@
 import { alignUp } from "../base/math.ts";
 import type { ChunkMap } from "../rafs/chunk-map.ts";
 import { BLOCK, isReady, type ReadyMap, readyMap } from "./ready-map.ts";
-import type { Trace, TracedChunk, TracedRange } from "./trace.ts";
+import type { Trace, TracedRange } from "./trace.ts";
 
 export class TraceRecorder {
   /** A bit for each 4 KiB block of each blob, set by whoever reads it: the same shape as a ready map. */
   readonly touched: readonly ReadyMap[];
   readonly #maps: readonly ChunkMap[];
-  readonly #asked: TracedChunk[] = [];
-  readonly #seen: readonly Uint8Array[];
+  /** Chunks in the order in which they were asked for, by their numbers within the image; the first `#count` are valid. */
+  readonly #asked: Uint32Array;
+  #count = 0;
+  /** By number within the image. */
+  readonly #seen: Uint8Array;
+  /** Of each blob, the number of its first chunk. */
+  readonly #first: readonly number[];
 
   constructor(maps: readonly ChunkMap[]) {
     this.#maps = maps;
     this.touched = maps.map(({ uncompressedSize }) => readyMap(uncompressedSize));
-    this.#seen = maps.map(({ count }) => new Uint8Array(count));
+    let chunks = 0;
+    this.#first = maps.map(({ count }) => {
+      chunks += count;
+      return chunks - count;
+    });
+    this.#asked = new Uint32Array(chunks);
+    this.#seen = new Uint8Array(chunks);
   }
 
   /** Chunks of a blob that are asked for now, wanted or read ahead. */
   asked(blob: number, chunks: readonly number[]): void {
-    const seen = this.#seen[blob];
+    const first = this.#first[blob] ?? 0;
     for (const chunk of chunks) {
-      if (seen === undefined || seen[chunk] === 1) continue;
-      seen[chunk] = 1;
-      this.#asked.push({ blob, chunk });
+      if (this.#seen[first + chunk] !== 0) continue;
+      this.#seen[first + chunk] = 1;
+      this.#asked[this.#count++] = first + chunk;
     }
   }
 
   /** What was read so far: first what had to be fetched, in that order, then what the cache had. */
   trace(): Trace {
     const ranges: TracedRange[] = [];
-    for (const { blob, chunk } of this.#asked) this.#add(ranges, blob, chunk);
+    for (const number of this.#asked.subarray(0, this.#count)) {
+      const blob = this.#blobOf(number);
+      this.#add(ranges, blob, number - (this.#first[blob] ?? 0));
+    }
     for (const [blob, { count }] of this.#maps.entries())
       for (let chunk = 0; chunk < count; chunk++)
-        if (this.#seen[blob]?.[chunk] !== 1) this.#add(ranges, blob, chunk);
+        if (this.#seen[(this.#first[blob] ?? 0) + chunk] === 0) this.#add(ranges, blob, chunk);
     return ranges;
+  }
+
+  #blobOf(number: number): number {
+    return this.#first.findLastIndex((first) => first <= number);
   }
 
   /** As part of the range before where it lies behind it. */
