@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { checkTree, writeExpected } from "./support/check-tree.ts";
 import { type FaultRegistry, startFaultRegistry } from "./support/fault-registry.ts";
 import { Mischief } from "./support/mischief.ts";
-import { expectedTree } from "./support/model.ts";
+import { expectedTree, itemsOf } from "./support/model.ts";
 import { writeLayout } from "./support/oci-layout.ts";
 import { killOne } from "./support/readers.ts";
 import { TROUBLES, type Trouble, troubledTree } from "./support/source-troubles.ts";
@@ -29,8 +29,7 @@ beforeAll(async () => {
   place = await openWorkspace();
   const model = troubledTree(SCALE);
   await writeExpected(place.path("tree.jsonl"), expectedTree(model));
-  const items = [...model].filter(([path]) => path !== "").map(([path, entry]) => ({ path, ...entry }));
-  await writeLayout(place.path("source"), [tarOf(items)]);
+  await writeLayout(place.path("source"), [tarOf(itemsOf(model))]);
   const registry = await startFaultRegistry({ root: place.path("registry") });
   await using _registry = registry;
   const image = imageOf(registry);
