@@ -121,20 +121,21 @@ export class Workspace implements AsyncDisposable {
     for (const cleanup of this.#cleanups.splice(0).reverse())
       await Promise.resolve(cleanup()).catch(() => {});
     await umountAllUnder(this.directory);
-    // They would find out by themselves that their mounts are gone: within a second.
-    await this.#signal("SIGTERM");
-    const ended = async (): Promise<boolean> => (await this.processes()).length === 0;
-    await waitFor("processes to end", ended, { seconds: 5 }).catch(() => this.#signal("SIGKILL"));
+    await this.#end();
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  async #signal(signal: NodeJS.Signals): Promise<void> {
-    for (const pid of await this.processes())
-      try {
-        process.kill(pid, signal);
-      } catch {
-        // It has ended meanwhile.
-      }
+  /** They would find out by themselves that their mounts are gone: within seconds. */
+  async #end(): Promise<void> {
+    const all = await this.processes();
+    const commands = await Promise.all(all.map((pid) => this.commandOf(pid)));
+    // A controlling process ends its server; a server that ends first would be started again.
+    const controllers = all.filter((_, i) => commands[i]?.includes("mount-server") !== true);
+    signal(controllers.length > 0 ? controllers : all, "SIGTERM");
+    const ended = async (): Promise<boolean> => (await this.processes()).length === 0;
+    await waitFor("processes to end", ended, { seconds: 5 }).catch(async () =>
+      signal(await this.processes(), "SIGKILL"),
+    );
   }
 
   #env(): Record<string, string> {
@@ -156,4 +157,13 @@ export async function openWorkspace(): Promise<Workspace> {
   const made = new Workspace(await mkdtemp(join(tmpdir(), "nt-")));
   await mkdir(made.path("home"));
   return made;
+}
+
+function signal(pids: readonly number[], how: NodeJS.Signals): void {
+  for (const pid of pids)
+    try {
+      process.kill(pid, how);
+    } catch {
+      // It has ended meanwhile.
+    }
 }
