@@ -88,6 +88,12 @@ describe("convert --tarfs", () => {
       expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
       await place.umount(mountpoint);
     }
+    // A bootstrap by itself, with the layers in a registry.
+    await writeFile(place.path("image.boot"), await bootstrapOf(place.path("copy")));
+    const flags = ["--backend", `${host}/first/tarfs:n`];
+    const seen = await place.mount(place.path("image.boot"), { flags, cache: place.path("cache-file") });
+    expect(await checkTree(place.path("tree.jsonl"), seen)).toMatch(NO_DIFFERENCES);
+    await place.umount(seen);
     // Back to an ordinary image.
     await place.tool(["convert", "--reverse", `${host}/second/tarfs:n`, `oci:${place.path("plain")}:p`]);
     await place.tool(["diff", source, `oci:${place.path("plain")}:p`]);
