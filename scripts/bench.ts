@@ -13,6 +13,7 @@ import { startDockerRegistry } from "../tests/support/docker-registry.ts";
 import { umountAllUnder } from "../tests/support/mounts.ts";
 import { run } from "../tests/support/process.ts";
 import { benchConvert } from "./bench-convert.ts";
+import { benchFiles } from "./bench-files.ts";
 import { benchKinds } from "./bench-kinds.ts";
 import { benchLinks } from "./bench-links.ts";
 import type { Place } from "./bench-place.ts";
@@ -28,6 +29,7 @@ const PARTS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   reading: benchReading,
   kinds: ({ plain, registry, directory, table }) =>
     benchKinds({ source: plain, host: registry.host, directory, table }),
+  files: benchFiles,
   links: benchLinks,
   lists: benchLists,
   snapshotter: ({ table, rounds }) => benchSnapshotter(table, rounds),
