@@ -3,23 +3,15 @@
  * and an image that was optimized by that list. Pull and run with nothing cached, each with a containerd and a root of its
  * own, beside overlayfs in the same minutes.
  *
- *     bun scripts/bench-prefetch.ts --image oci:DIR:TAG [--rounds N]
- *
  * @module
  */
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { startContainerd } from "../tests/support/containerd.ts";
-import { startCountingProxy } from "../tests/support/counting-proxy.ts";
-import { startDockerRegistry } from "../tests/support/docker-registry.ts";
-import { umountAllUnder } from "../tests/support/mounts.ts";
 import { run, startService, waitFor } from "../tests/support/process.ts";
+import { dropCaches, seconds, TOOL } from "./bench-place.ts";
 import { pullWith } from "./bench-start.ts";
-import { Table } from "./bench-table.ts";
-
-const TOOL = resolve("dist/nydus-tool");
+import type { Table } from "./bench-table.ts";
 
 export interface PrefetchPlace {
   readonly directory: string;
@@ -59,10 +51,10 @@ export async function benchPrefetch(
     await run(TOOL, ["convert", plain, derived]);
     await run(TOOL, ["convert", "--prefetch", "/", "--docker-v2-format", plain, listed]);
   }
-  const seconds = new Map<string, number>();
+  const found = new Map<string, number>();
   const measure = async (row: string, image: string, snapshotter = "nydus"): Promise<ColdStart> => {
-    const start = await coldStart(place, throughProxy(place, image), snapshotter, `${round}-${seconds.size}`);
-    seconds.set(row, start.pull + start.run);
+    const start = await coldStart(place, throughProxy(place, image), snapshotter, `${round}-${found.size}`);
+    found.set(row, start.pull + start.run);
     report(place, row, start);
     return start;
   };
@@ -77,7 +69,7 @@ export async function benchPrefetch(
   await measure("cold start, first run", derived);
   await measure("cold start, learnt list", listed);
   await measure("cold start, optimised image", hot);
-  return seconds;
+  return found;
 }
 
 function throughProxy({ repository, counted }: PrefetchPlace, image: string): string {
@@ -89,12 +81,6 @@ function report({ table, counted }: PrefetchPlace, row: string, { pull, run: col
   table.add(row, "pull + run", `${pull.toFixed(2)} + ${cold.toFixed(2)} = ${(pull + cold).toFixed(2)} s`);
   const megabytes = (counted.blobBytes() / 1e6).toFixed(1);
   table.add(row, "fetched", `${megabytes} MB in ${counted.requests.length} requests`);
-}
-
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await work();
-  return (performance.now() - start) / 1000;
 }
 
 async function coldStart(
@@ -117,11 +103,10 @@ async function coldStart(
     const serving = async (): Promise<boolean> =>
       (await readFile(log, "utf8").catch(() => "")).includes("serving snapshots");
     await waitFor("the snapshotter", serving, { service });
-    await run("sync", []);
-    await writeFile("/proc/sys/vm/drop_caches", "3");
+    await dropCaches();
     counted.reset();
-    const pull = await timed(() => pullWith(containerd, snapshotter, image));
-    const cold = await timed(() =>
+    const pull = await seconds(() => pullWith(containerd, snapshotter, image));
+    const cold = await seconds(() =>
       containerd.ctr(["run", "--rm", "--snapshotter", snapshotter, image, `b-${name}`]),
     );
     const trace = snapshotter === "nydus" ? await learnt(join(root, "cache", "traces")) : undefined;
@@ -149,32 +134,4 @@ export function reportRatios(table: Table, rounds: readonly ReadonlyMap<string, 
   const eager = least("cold start, overlayfs");
   for (const row of rounds[0]?.keys() ?? [])
     if (row !== "cold start, overlayfs") table.add(row, "to overlayfs", (least(row) / eager).toFixed(3));
-}
-
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { image: { type: "string" }, rounds: { type: "string", default: "1" } },
-  });
-  const directory = await mkdtemp(join(tmpdir(), "np-"));
-  const table = new Table();
-  try {
-    await using registry = await startDockerRegistry(join(directory, "registry"));
-    await using counted = await startCountingProxy(registry.host);
-    const plain = `${registry.host}/bench:oci`;
-    await run("skopeo", ["copy", "--dest-tls-verify=false", values.image ?? "", `docker://${plain}`]);
-    const place = { directory, plain, repository: `${registry.host}/bench`, counted, table };
-    const rounds: ReadonlyMap<string, number>[] = [];
-    for (let round = 0; round < Number(values.rounds); round++)
-      rounds.push(await benchPrefetch(place, round));
-    reportRatios(table, rounds);
-  } finally {
-    await umountAllUnder(directory);
-    await rm(directory, { recursive: true, force: true });
-  }
-  process.stdout.write(table.toString());
-}
-
-if (import.meta.main) {
-  await main();
-  process.exit(0);
 }
