@@ -109,11 +109,9 @@ test("an image that refers to a dictionary's blobs is read from another reposito
   expect(how(report).length).toBeGreaterThan(0);
   await place.tool(["check", "--data", app]);
   await writeExpected(place.path("tree.jsonl"), images[1]?.tree ?? []);
-  for (const driver of ["erofs", "fuse"] as const) {
-    const mountpoint = await place.mount(app, { driver, cache: place.path(driver) });
+  await place.mountEach(["erofs", "fuse"], app, async (mountpoint) => {
     expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-    await place.umount(mountpoint);
-  }
+  });
   // Elsewhere they are sent; and they are no layers of the ordinary image.
   const moved = await convert(
     place,

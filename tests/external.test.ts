@@ -50,11 +50,7 @@ test("an image of an external file shows its files on each driver, and unpacks",
   await place.tool(["check", "--data", ...flags, bootstrap]);
   await place.tool(["unpack", ...flags, bootstrap, place.path("out")]);
   await expectFiles(place.path("out"));
-  for (const driver of DRIVERS) {
-    const mountpoint = await place.mount(bootstrap, { driver, cache: place.path(driver), flags });
-    await expectFiles(mountpoint);
-    await place.umount(mountpoint);
-  }
+  await place.mountEach(DRIVERS, bootstrap, expectFiles, flags);
 });
 
 test("an external file comes from a registry too", async () => {

@@ -34,12 +34,9 @@ describe.skipIf(!hasGolden)("golden images", () => {
     // The data of `v6-ociref` is in the original's layers.
     await cp(golden("plain", "oci"), place.path("image"), { recursive: true });
     await cp(golden("images", name), place.path("image"), { recursive: true, force: true });
-    for (const driver of DRIVERS) {
-      const cache = place.path(driver);
-      const mountpoint = await place.mount(`oci:${place.path("image")}:t`, { driver, cache });
+    await place.mountEach(DRIVERS, `oci:${place.path("image")}:t`, async (mountpoint) => {
       expect(await checkGoldenTree(golden("plain", "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    });
   });
 
   test.each([
@@ -51,15 +48,10 @@ describe.skipIf(!hasGolden)("golden images", () => {
   ])("golden bootstrap %s shows 0 differences on each driver", async (name, blobs) => {
     const place = await workspace();
     const expected = await directTree(place);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(golden("direct", name, "bootstrap"), {
-        driver,
-        cache: place.path(driver),
-        flags: ["--blobs", golden("direct", blobs, "blobs")],
-      });
+    const look = async (mountpoint: string): Promise<void> =>
       expect(await checkGoldenTree(expected, mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    const flags = ["--blobs", golden("direct", blobs, "blobs")];
+    await place.mountEach(DRIVERS, golden("direct", name, "bootstrap"), look, flags);
   });
 });
 
@@ -72,15 +64,9 @@ test.skipIf(!hasGolden).each(["v6-zstd", "v6-batch"])(
     bootstrap.fill(0, 1152 + 32, 1152 + 40);
     await writeFile(place.path("image.boot"), bootstrap);
     const flags = ["--blobs", golden("images", name, "blobs", "sha256")];
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(place.path("image.boot"), {
-        driver,
-        cache: place.path(driver),
-        flags,
-      });
+    const look = async (mountpoint: string): Promise<void> =>
       expect(await checkGoldenTree(golden("plain", "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    await place.mountEach(DRIVERS, place.path("image.boot"), look, flags);
   },
 );
 
@@ -105,11 +91,9 @@ describe("convert --oci-ref", () => {
     const words = ["convert", "--oci-ref", "--json", `oci:${place.path("source")}:t`, target];
     const first = JSON.parse((await place.tool(words)).stdout) as Report;
     expect((JSON.parse((await place.tool(words)).stdout) as Report).targetDigest).toBe(first.targetDigest);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(target, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, target, async (mountpoint) => {
       expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    });
   });
 
   test("adds less than a twentieth of the image", async () => {
@@ -159,10 +143,8 @@ describe.skipIf(!hasGolden)("golden plain and hard", () => {
     const place = await workspace();
     const target = `oci:${place.path("nydus")}:n`;
     await place.tool(["convert", "--oci-ref", `oci:${golden(name, "oci")}:t`, target]);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(target, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, target, async (mountpoint) => {
       expect(await checkGoldenTree(golden(name, "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    });
   });
 });

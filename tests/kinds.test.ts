@@ -56,11 +56,9 @@ describe.each(KINDS)("convert with %s", (_, flags) => {
     expect(await convert(place, [...flags, source, `oci:${place.path("again")}:n`])).toBe(digest);
     await place.tool(["check", "--data", target]);
     expect(await fsck(place, target)).not.toMatch(/<E>|error/i);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(target, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, target, async (mountpoint) => {
       expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    });
   });
 });
 
@@ -99,10 +97,8 @@ describe.skipIf(!hasGolden)("golden plain and hard", () => {
     const place = await workspace();
     const target = `oci:${place.path("nydus")}:n`;
     await convert(place, ["--encrypt", "--batch-size", "1M", `oci:${golden(name, "oci")}:t`, target]);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(target, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, target, async (mountpoint) => {
       expect(await checkGoldenTree(golden(name, "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    });
   });
 });

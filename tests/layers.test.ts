@@ -27,11 +27,9 @@ describe.skipIf(!hasGolden)("golden images of others", () => {
     const place = await workspace();
     const image = `oci:${golden(name)}:t`;
     const expected = golden(tree, "tree.jsonl");
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(image, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, image, async (mountpoint) => {
       expect(await checkGoldenTree(expected, mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    });
     await place.tool(["unpack", image, place.path("unpacked")]);
     expect(await checkGoldenTree(expected, place.path("unpacked"))).toMatch(NO_DIFFERENCES);
     await place.tool(["check", "--data", image]);
@@ -84,16 +82,14 @@ describe("mount of layers with a table of contents", () => {
   ])("shows 0 differences for seed $seed, and is lazy", async ({ seed, formats, format }) => {
     const place = await workspace();
     const image = await writeImage(place, textOnly(makeImage(seed)), formats);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(image, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, image, async (mountpoint, driver) => {
       expect(await statusOf(place)).toMatchObject({ format, driver, fetchedBytes: 0 });
       expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
       const { corruptChunks, requests } = await statusOf(place);
       expect(corruptChunks).toBe(0);
       // Neighbours come together.
       expect(requests).toBeLessThan(100);
-      await place.umount(mountpoint);
-    }
+    });
     await place.tool(["check", "--data", image]);
     await place.tool(["unpack", image, place.path("unpacked")]);
     expect(await checkTree(place.path("tree.jsonl"), place.path("unpacked"))).toMatch(NO_DIFFERENCES);

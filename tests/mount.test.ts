@@ -73,23 +73,17 @@ describe.skipIf(!hasGolden)("golden images", () => {
   test.each(["plain", "hard"])("golden %s, converted by us, shows 0 differences", async (name) => {
     const place = await workspace();
     await place.tool(["convert", `oci:${golden(name, "oci")}:t`, `oci:${place.path("nydus")}:n`]);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(`oci:${place.path("nydus")}:n`, {
-        driver,
-        cache: place.path(driver),
-      });
+    await place.mountEach(DRIVERS, `oci:${place.path("nydus")}:n`, async (mountpoint) => {
       expect(await checkGoldenTree(golden(name, "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-    }
+    });
   });
 
   const converted = ["v6-zstd", "v6-none", "v6-lz4", "v6-chunk64k", "v6-prefetch", "v5-zstd", "v5-lz4"];
   test.each(converted)("golden %s of the reference converter shows 0 differences", async (name) => {
     const place = await workspace();
-    for (const driver of DRIVERS) {
-      const image = `oci:${golden("images", name)}:t`;
-      const mountpoint = await place.mount(image, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, `oci:${golden("images", name)}:t`, async (mountpoint) => {
       expect(await checkGoldenTree(golden("plain", "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-    }
+    });
   });
 
   test("golden v5-sha256 of the reference builder shows 0 differences", async () => {
@@ -98,11 +92,9 @@ describe.skipIf(!hasGolden)("golden images", () => {
     const tree = await readFile(golden("plain", "tree.jsonl"), "utf8");
     await writeFile(place.path("tree.jsonl"), tree.replace('"user.empty": "", ', ""));
     const flags = ["--blobs", golden("direct", "v5-sha256", "blobs")];
-    for (const driver of DRIVERS) {
-      const bootstrap = golden("direct", "v5-sha256", "bootstrap");
-      const mountpoint = await place.mount(bootstrap, { driver, flags, cache: place.path(driver) });
+    const look = async (mountpoint: string): Promise<void> =>
       expect(await checkGoldenTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-    }
+    await place.mountEach(DRIVERS, golden("direct", "v5-sha256", "bootstrap"), look, flags);
   });
 
   test.each([201, 202, 203, 204, 205])("golden generator's seed %i shows 0 differences", async (seed) => {
@@ -111,13 +103,9 @@ describe.skipIf(!hasGolden)("golden images", () => {
     const layers = await Promise.all([1, 2, 3].map((n) => readFile(place.path("made", `layer${n}.tar`))));
     await writeLayout(place.path("source"), layers, { compression: ["gzip"] });
     await place.tool(["convert", `oci:${place.path("source")}:t`, `oci:${place.path("nydus")}:n`]);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(`oci:${place.path("nydus")}:n`, {
-        driver,
-        cache: place.path(driver),
-      });
+    await place.mountEach(DRIVERS, `oci:${place.path("nydus")}:n`, async (mountpoint) => {
       expect(await checkGoldenTree(place.path("made", "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-    }
+    });
   });
 });
 

@@ -43,11 +43,9 @@ test.each([
   const manifest = await readFile(place.path("nydus", "blobs", targetDigest.replace(":", "/")), "utf8");
   expect(manifest.match(/"containerd.io\/snapshot\/nydus-fs-version":"5"/g)).toHaveLength(2);
   await place.tool(["check", "--data", target]);
-  for (const driver of ["erofs", "fuse"] as const) {
-    const mountpoint = await place.mount(target, { driver, cache: place.path(driver) });
+  await place.mountEach(["erofs", "fuse"], target, async (mountpoint) => {
     expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-    await place.umount(mountpoint);
-  }
+  });
 });
 
 test("an image in RAFS v5 becomes an ordinary one again, layer by layer", async () => {
@@ -77,9 +75,7 @@ test.skipIf(!hasGolden)("golden hard as RAFS v5 shows 0 differences on each driv
   const place = await workspace();
   const target = `oci:${place.path("nydus")}:n`;
   await convert(place, "--fs-version", "5", `oci:${golden("hard", "oci")}:t`, target);
-  for (const driver of ["erofs", "fuse"] as const) {
-    const mountpoint = await place.mount(target, { driver, cache: place.path(driver) });
+  await place.mountEach(["erofs", "fuse"], target, async (mountpoint) => {
     expect(await checkGoldenTree(golden("hard", "tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-    await place.umount(mountpoint);
-  }
+  });
 });

@@ -51,11 +51,9 @@ describe("convert --tarfs", () => {
     const { targetDigest } = await convert(place, source, target);
     expect((await convert(place, source, target)).targetDigest).toBe(targetDigest);
     await place.tool(["check", "--data", target]);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(target, { driver, cache: place.path(driver) });
+    await place.mountEach(DRIVERS, target, async (mountpoint) => {
       expect(await checkTree(place.path("tree.jsonl"), mountpoint)).toMatch(NO_DIFFERENCES);
-      await place.umount(mountpoint);
-    }
+    });
   });
 
   test("makes a bootstrap that the kernel reads with the plain tars as its devices", async () => {
@@ -134,11 +132,8 @@ describe.skipIf(!hasGolden)("golden v6-tarfs", () => {
     await place.tool(["unpack", ...flags, bootstrap, place.path("out")]);
     await place.tool(["diff", image, `dir:${place.path("out")}`]);
     await place.tool(["diff", ...flags, bootstrap, image]);
-    for (const driver of DRIVERS) {
-      const mountpoint = await place.mount(bootstrap, { driver, cache: place.path(driver), flags });
-      await place.tool(["diff", image, `dir:${mountpoint}`]);
-      await place.umount(mountpoint);
-    }
+    const same = (mountpoint: string) => place.tool(["diff", image, `dir:${mountpoint}`]);
+    await place.mountEach(DRIVERS, bootstrap, same, flags);
   });
 
   test("golden v6-tarfs is refused with a tar that is not the one it was made of", async () => {
@@ -187,11 +182,8 @@ describe.skipIf(!hasGolden)("golden v6-tarfs over a compressed layer", () => {
       await place.tool(["check", "--data", ...flags, bootstrap]);
       await place.tool(["unpack", ...flags, bootstrap, place.path("out")]);
       await place.tool(["diff", image, `dir:${place.path("out")}`]);
-      for (const driver of DRIVERS) {
-        const mountpoint = await place.mount(bootstrap, { driver, cache: place.path(driver), flags });
-        await place.tool(["diff", image, `dir:${mountpoint}`]);
-        await place.umount(mountpoint);
-      }
+      const same = (mountpoint: string) => place.tool(["diff", image, `dir:${mountpoint}`]);
+      await place.mountEach(DRIVERS, bootstrap, same, flags);
     },
   );
 });

@@ -87,6 +87,20 @@ export class Workspace implements AsyncDisposable {
     return mountpoint;
   }
 
+  /** Mount an image by one driver after the other, each with a cache of its own, and look at what it shows. */
+  async mountEach<Driver extends NonNullable<MountOptions["driver"]>>(
+    drivers: readonly Driver[],
+    image: string,
+    look: (mountpoint: string, driver: Driver) => Promise<unknown>,
+    flags: readonly string[] = [],
+  ): Promise<void> {
+    for (const driver of drivers) {
+      const mountpoint = await this.mount(image, { driver, cache: this.path(driver), flags });
+      await look(mountpoint, driver);
+      await this.umount(mountpoint);
+    }
+  }
+
   mountWords(options: MountOptions = {}): string[] {
     const cache = options.cache ?? this.path("cache");
     const words = ["mount", "--run-dir", this.path("run"), "--cache-dir", cache];
