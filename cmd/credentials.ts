@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import { NydusError } from "../lib/base/error.ts";
 import type { Logger } from "../lib/base/log.ts";
 import { DEFAULT_ADDRESS } from "../lib/containerd/client.ts";
-import type { Fallback } from "../lib/containerd/http2/server.ts";
+import type { Fallback } from "../lib/containerd/grpc/server.ts";
 import { credentialChain } from "../lib/credentials/chain.ts";
 import { imageService } from "../lib/credentials/image-service.ts";
 import { KubeClient } from "../lib/credentials/kube-client.ts";

@@ -11,7 +11,7 @@ import { dirname, join, normalize } from "node:path";
 const RANKS: readonly (readonly string[])[] = [
   ["ffi"],
   ["lib/base"],
-  ["lib/oci", "lib/tar", "lib/tree"],
+  ["lib/http2", "lib/oci", "lib/tar", "lib/tree"],
   ["lib/content", "lib/rafs"],
   ["lib/registry", "lib/containerd", "lib/blob"],
   ["lib/image", "lib/credentials"],

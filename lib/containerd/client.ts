@@ -8,7 +8,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-grpc";
 import { type ErrorCode, NydusError, toNydusError } from "../base/error.ts";
-import { Http2Client } from "./http2/client.ts";
+import { Http2Client } from "./grpc/client.ts";
 
 export const DEFAULT_ADDRESS = "/run/containerd/containerd.sock";
 export const DEFAULT_NAMESPACE = "default";

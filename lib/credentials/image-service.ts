@@ -10,8 +10,8 @@ import type { UniversalServerRequest, UniversalServerResponse } from "@connectrp
 import { toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type AuthConfig, PullImageRequestSchema } from "../containerd/gen/cri_pb.ts";
-import { Http2Client } from "../containerd/http2/client.ts";
-import type { Fallback } from "../containerd/http2/server.ts";
+import { Http2Client } from "../containerd/grpc/client.ts";
+import type { Fallback } from "../containerd/grpc/server.ts";
 import { parseReference } from "../oci/reference.ts";
 import { type Credentials, credentialsOfEntry } from "../registry/credentials.ts";
 import { matchesImage } from "./match-image.ts";

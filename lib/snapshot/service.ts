@@ -11,7 +11,7 @@ import { type Code, ConnectError, type ConnectRouter, type HandlerContext } from
 import { MEANINGS, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { type InfoSchema, Kind, Snapshots } from "../containerd/gen/snapshots_pb.ts";
-import { createGrpcServer, type Fallback } from "../containerd/http2/server.ts";
+import { createGrpcServer, type Fallback } from "../containerd/grpc/server.ts";
 import type { Mount } from "../containerd/snapshots.ts";
 import type { Snapshot } from "./metastore.ts";
 import type { CreateRequest, Snapshotter } from "./snapshotter.ts";

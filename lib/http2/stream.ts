@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { Code, ConnectError } from "@connectrpc/connect";
 import { DEFAULT_WINDOW, ERROR, FLAG, Http2Error, MAX_FRAME_SIZE, MAX_WINDOW, TYPE, u32 } from "./frames.ts";
 import { encodeHeaders, type HeaderField } from "./hpack.ts";
 
@@ -80,7 +79,8 @@ export class Http2Stream {
     let at = 0;
     while (at < bytes.byteLength) {
       if (this.#failure !== undefined) throw this.#failure;
-      if (this.#localEnded) throw new ConnectError("the peer has answered and reads no more", Code.Canceled);
+      if (this.#localEnded)
+        throw new Http2Error(ERROR.cancel, "the peer has answered and reads no more", "cancelled");
       const own = Math.min(bytes.byteLength - at, MAX_FRAME_SIZE, this.#sendWindow);
       const size = own <= 0 ? 0 : this.#host.takeWindow(own);
       if (size <= 0) {

@@ -9,7 +9,6 @@
  */
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { Code, ConnectError } from "@connectrpc/connect";
 import {
   DEFAULT_WINDOW,
   ERROR,
@@ -298,12 +297,12 @@ function numberIn({ payload }: Frame, at: number): number {
   return payload.readUInt32BE(at);
 }
 
-function lost(cause?: unknown): ConnectError {
-  return new ConnectError("the connection is lost", Code.Unavailable, undefined, undefined, cause);
+function lost(cause?: unknown): Http2Error {
+  return new Http2Error(ERROR.none, "the connection is lost", "unavailable", { cause });
 }
 
-function resetError(code: number): ConnectError {
-  if (code === ERROR.cancel) return new ConnectError("the peer gave up", Code.Canceled);
-  if (code === ERROR.refused) return new ConnectError("the peer is too busy", Code.Unavailable);
-  return new ConnectError(`the peer reset the stream (${code})`, Code.Internal);
+function resetError(code: number): Http2Error {
+  if (code === ERROR.cancel) return new Http2Error(code, "the peer gave up", "cancelled");
+  if (code === ERROR.refused) return new Http2Error(code, "the peer is too busy", "unavailable");
+  return new Http2Error(code, `the peer reset the stream (${code})`, "internal");
 }

@@ -1,6 +1,6 @@
 /** HTTP/2 frames on the wire (RFC 9113, sections 4 and 6). @module */
 
-import { NydusError } from "../../base/error.ts";
+import { type ErrorCode, NydusError } from "../base/error.ts";
 
 export const TYPE = {
   data: 0,
@@ -74,13 +74,17 @@ export function encodeSettings(settings: readonly (readonly [id: number, value: 
   return bytes;
 }
 
-/** An error of the whole connection, with the code for GOAWAY. */
+/** What ended a stream or the whole connection. */
 export class Http2Error extends NydusError {
+  /** RFC 9113 section 7: what GOAWAY and RST_STREAM say. */
   readonly http2Code: number;
+  /** The message without its beginning. */
+  readonly state: string;
 
-  constructor(http2Code: number, state: string) {
-    super("corrupt", `Cannot go on with an HTTP/2 connection: ${state}`);
+  constructor(http2Code: number, state: string, code: ErrorCode = "corrupt", options?: ErrorOptions) {
+    super(code, `Cannot go on with HTTP/2: ${state}`, options);
     this.http2Code = http2Code;
+    this.state = state;
   }
 }
 

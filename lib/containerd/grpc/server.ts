@@ -10,11 +10,11 @@ import type {
   UniversalServerRequest,
   UniversalServerResponse,
 } from "@connectrpc/connect/protocol";
+import { Http2Connection } from "../../http2/connection.ts";
+import { ERROR } from "../../http2/frames.ts";
+import type { HeaderField } from "../../http2/hpack.ts";
+import type { Http2Stream } from "../../http2/stream.ts";
 import { toHeaders } from "./client.ts";
-import { Http2Connection } from "./connection.ts";
-import { ERROR } from "./frames.ts";
-import type { HeaderField } from "./hpack.ts";
-import type { Http2Stream } from "./stream.ts";
 
 /** Answers what no handler of ours does; undefined = nobody does. */
 export type Fallback = (request: UniversalServerRequest) => Promise<UniversalServerResponse> | undefined;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { corrupt } from "../../base/error.ts";
+import { corrupt } from "../base/error.ts";
 
 /** Bits of a code, and the symbols that have one of this length; 256 is the end of the string. */
 const LENGTHS: readonly (readonly [bits: number, symbols: string])[] = [

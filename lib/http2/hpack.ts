@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { corrupt } from "../../base/error.ts";
+import { corrupt } from "../base/error.ts";
 import { decodeHuffman } from "./huffman.ts";
 
 /** Bytes of names and values are latin-1 text; gRPC uses ASCII only. */

@@ -6,10 +6,11 @@
 import { connect, type Socket } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { UniversalClientRequest, UniversalClientResponse } from "@connectrpc/connect/protocol";
-import { Http2Connection } from "./connection.ts";
-import { ERROR } from "./frames.ts";
-import type { HeaderField } from "./hpack.ts";
-import type { Http2Stream } from "./stream.ts";
+import { MEANINGS } from "../../base/error.ts";
+import { Http2Connection } from "../../http2/connection.ts";
+import { ERROR, Http2Error } from "../../http2/frames.ts";
+import type { HeaderField } from "../../http2/hpack.ts";
+import type { Http2Stream } from "../../http2/stream.ts";
 
 export class Http2Client implements Disposable {
   readonly #address: string;
@@ -30,7 +31,7 @@ export class Http2Client implements Disposable {
     signal?.addEventListener("abort", cancel, { once: true });
     if (signal?.aborted) cancel();
     void send(stream, request.body);
-    const head = await stream.head;
+    const head = await stream.head.catch(rethrow);
     const trailer = new Headers();
     return {
       status: Number(head.find(([name]) => name === ":status")?.[1]),
@@ -106,10 +107,18 @@ async function* received(
     yield* stream.body();
     complete = true;
     for (const [name, value] of stream.trailers) trailer.append(name, value);
+  } catch (error) {
+    rethrow(error);
   } finally {
     done();
     if (!complete) stream.reset(ERROR.cancel, new ConnectError("nobody reads on", Code.Canceled));
   }
+}
+
+/** What HTTP/2 says is broken, with gRPC's code for it. */
+export function rethrow(error: unknown): never {
+  if (!(error instanceof Http2Error)) throw error;
+  throw new ConnectError(error.state, MEANINGS[error.code].grpc, undefined, undefined, error.cause);
 }
 
 /** Fields as fetch has them; those that begin with a colon are not headers. */
