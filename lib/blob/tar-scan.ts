@@ -11,7 +11,7 @@ import { setImmediate } from "node:timers/promises";
 import { compressChunkInPool } from "../base/compression.ts";
 import { Digester, digestFromHex, sha256 } from "../base/digest.ts";
 import { corrupt, NydusError, toNydusError } from "../base/error.ts";
-import { decompressed, type LayerKind, sniffed } from "../content/decompress.ts";
+import { decompressed, type LayerKind, sniffed, type WholeLayer } from "../content/decompress.ts";
 import { writeFileAtomically } from "../content/files.ts";
 import { IndexedGunzip } from "../content/indexed-gunzip.ts";
 import { MEDIA } from "../oci/media-types.ts";
@@ -50,11 +50,18 @@ export async function scanTar(
   source: ChunkInfoSource,
 ): Promise<ScannedTar> {
   try {
-    const scan = new Scan(blob, parts, source);
-    return (await scan.run()) ?? (await scan.pack());
+    return await new Scan(blob, parts, source).run();
   } catch (error) {
     throw toNydusError(error, `read tar "${blob.id}"`);
   }
+}
+
+/** A blob from its first byte on; whoever does not read it to its end ends it. */
+interface OpenedBlob {
+  readonly kind: LayerKind;
+  readonly whole: WholeLayer;
+  /** Of all that is read of the blob. */
+  readonly digester: Digester;
 }
 
 class Scan {
@@ -70,21 +77,22 @@ class Scan {
     this.#what = `tar "${blob.id}"`;
   }
 
-  /** @returns undefined for a layer that must be packed */
-  async run(): Promise<ScannedTar | undefined> {
-    const { kind, whole, digester } = await this.#open();
-    if (kind === "gzip") return await this.#index(whole, digester);
-    if (kind !== "tar") {
-      await whole.return(undefined);
-      return undefined;
-    }
+  async run(): Promise<ScannedTar> {
+    const opened = await this.#open();
+    if (opened.kind === "tar") return await this.#hash(opened);
+    if (opened.kind === "gzip") return (await this.#index(opened)) ?? (await this.#pack(await this.#open()));
+    return await this.#pack(opened);
+  }
+
+  async #hash({ whole, digester }: OpenedBlob): Promise<ScannedTar> {
     const hasher = new PartHasher(this.#parts);
     await this.#read(whole, (bytes) => hasher.update(bytes));
     this.#checkDigest(digester);
     return { storedSize: this.#blob.compressedSize, digests: hasher.digests };
   }
 
-  async #index(whole: AsyncGenerator<Uint8Array>, digester: Digester): Promise<ScannedTar | undefined> {
+  /** @returns undefined for a layer that must be packed */
+  async #index({ whole, digester }: OpenedBlob): Promise<ScannedTar | undefined> {
     const gunzip = new IndexedGunzip(whole, this.#what);
     const hasher = new PartHasher(this.#parts);
     await this.#read(gunzip.pieces(), (bytes) => hasher.update(bytes));
@@ -96,14 +104,15 @@ class Scan {
   }
 
   /** The packed file gets its name when the layer has shown to be the right one. */
-  async pack(): Promise<ScannedTar> {
+  async #pack({ whole, digester }: OpenedBlob): Promise<ScannedTar> {
     const { keep } = this.#source;
-    if (keep === undefined)
+    if (keep === undefined) {
+      await whole.return();
       throw new NydusError(
         "internal",
         `Cannot use ${this.#what}: there is no place to unpack its layer into`,
       );
-    const { whole, digester } = await this.#open();
+    }
     const digests = new Uint8Array(this.#parts.length * DIGEST_SIZE);
     const packed = new Uint32Array(this.#parts.length);
     const body = this.#packed(decompressed(whole, this.#what), digester, { digests, packed });
@@ -127,12 +136,7 @@ class Scan {
     this.#checkDigest(digester);
   }
 
-  async #open(): Promise<{
-    readonly kind: LayerKind;
-    readonly whole: AsyncGenerator<Uint8Array, undefined>;
-    /** Of all that is read of the blob. */
-    readonly digester: Digester;
-  }> {
+  async #open(): Promise<OpenedBlob> {
     const { fetcher, signal } = this.#source;
     const options = signal === undefined ? {} : { signal };
     const { id, compressedSize } = this.#blob;

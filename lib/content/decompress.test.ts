@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { NydusError } from "../base/error.ts";
 import { sampleBytes } from "./contract.test-support.ts";
-import { decompressed } from "./decompress.ts";
+import { decompressed, sniffed } from "./decompress.ts";
 
 const TAR = Buffer.concat([sampleBytes(700_000), Buffer.alloc(700_000)]);
 const HALVES = [TAR.subarray(0, 600_000), TAR.subarray(600_000)] as const;
@@ -92,4 +92,22 @@ test("decompressed() lets the source go when it is left half way", async () => {
   }
   for await (const _piece of decompressed(source(), "it")) break;
   expect(closed).toBe(true);
+});
+
+test("sniffed() and decompressed() end a source that they do not read on", async () => {
+  let ended = 0;
+  async function* source(head: string): AsyncGenerator<Uint8Array> {
+    try {
+      yield Buffer.from(head, "hex");
+      yield TAR;
+    } finally {
+      ended++;
+    }
+  }
+  const { kind, whole } = await sniffed(source("1f8b08000000"));
+  await whole.return();
+  expect([kind, ended]).toEqual(["gzip", 1]);
+  const bzip2 = Array.fromAsync(decompressed(source("425a68000000"), "the layer"));
+  await expect(bzip2).rejects.toMatchObject({ code: "unsupported" });
+  expect(ended).toBe(2);
 });

@@ -50,14 +50,19 @@ export async function* decompressed(
         `Cannot read ${what}: it is compressed by ${kind}, not gzip or zstd`,
       );
   } finally {
-    await whole.return(undefined);
+    await whole.return();
   }
 }
 
-/** What a layer is compressed by, and all of it. Whoever does not read it to its end ends it. */
+/** A layer from its first byte on. Whoever does not read it to its end ends it by `return`. */
+export interface WholeLayer extends AsyncIterableIterator<Uint8Array> {
+  return(): Promise<IteratorResult<Uint8Array>>;
+}
+
+/** What a layer is compressed by, and all of it. */
 export async function sniffed(
   source: AsyncIterable<Uint8Array>,
-): Promise<{ kind: LayerKind; whole: AsyncGenerator<Uint8Array, undefined> }> {
+): Promise<{ kind: LayerKind; whole: WholeLayer }> {
   const pieces = source[Symbol.asyncIterator]();
   const head = await readHead(pieces);
   return { kind: kindOf(head), whole: withHead(head, pieces) };
@@ -73,20 +78,23 @@ async function readHead(pieces: AsyncIterator<Uint8Array>): Promise<Uint8Array> 
   return head;
 }
 
-async function* withHead(
-  head: Uint8Array,
-  pieces: AsyncIterator<Uint8Array>,
-): AsyncGenerator<Uint8Array, undefined> {
-  try {
-    if (head.byteLength > 0) yield head;
-    for (;;) {
-      const { done, value } = await pieces.next();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    await pieces.return?.();
-  }
+/** No generator: one that has not begun would not end `pieces` when it is ended. */
+function withHead(head: Uint8Array, pieces: AsyncIterator<Uint8Array>): WholeLayer {
+  let first = head.byteLength === 0 ? undefined : head;
+  return {
+    async next() {
+      const value = first;
+      first = undefined;
+      return value === undefined ? await pieces.next() : { done: false, value };
+    },
+    async return() {
+      await pieces.return?.();
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
 }
 
 /** The decompressor would take a cut stream as a short one. */

@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { fetcherOf } from "../../tests/support/damage.ts";
 import { Random } from "../../tests/support/random.ts";
 import { tarOf } from "../../tests/support/tar-builder.ts";
@@ -83,7 +83,10 @@ async function expectTrue(sample: Packed, map: ChunkMap): Promise<void> {
 describe.each(COMPRESSIONS)("a tarfs layer, compression %s,", (compression) => {
   test.each(["chunks", "pieces"] as const)("gives its tar in %s, from one pass over it", async (parts) => {
     const sample = await packed(compression);
-    const map = await mapOf(sample, holding(sample), parts);
+    const fetcher = holding(sample);
+    const fetches = vi.spyOn(fetcher, "fetch");
+    const map = await mapOf(sample, fetcher, parts);
+    expect(fetches).toHaveBeenCalledTimes(1);
     expect(map.count).toBeGreaterThan(7);
     await expectTrue(sample, map);
     // What the pass told is kept: the layer is not asked for again.
