@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ContainerdClient } from "../lib/containerd/client.ts";
 import { ImageService } from "../lib/containerd/gen/cri_pb.ts";
 import { SnapshotsClient } from "../lib/containerd/snapshots.ts";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
-import { criConfig } from "./support/cri.ts";
+import type { Containerd } from "./support/containerd.ts";
+import { startCriContainerd } from "./support/cri.ts";
 import { type FaultRegistry, startFaultRegistry } from "./support/fault-registry.ts";
 import { type KubeApi, startKubeApi } from "./support/kube-api.ts";
 import { writeLayout } from "./support/oci-layout.ts";
@@ -74,12 +74,7 @@ describe("a private registry", () => {
     registry.accepts = (user, secret) => user === USER && secret === password;
     await writeProvider();
     await startSnapshotter();
-    containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-      cri: true,
-      config: criConfig({ directory: place.path("k"), snapshotter: "nydus", pause: imageOf("pulled") }),
-    });
+    containerd = await startCriContainerd(place, { pause: imageOf("pulled") });
     client = new ContainerdClient({ address: containerd.address, namespace: "k8s.io" });
     snapshots = new SnapshotsClient(client, "nydus");
   }, 120_000);

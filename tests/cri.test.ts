@@ -6,13 +6,13 @@
  */
 import { readdir, readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import type { Containerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
-import { criConfig, type Kubelet, startKubelet } from "./support/cri.ts";
+import { type Kubelet, startCriContainerd, startKubelet } from "./support/cri.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
 import { writeLayout } from "./support/oci-layout.ts";
-import { run, type Service, waitFor } from "./support/process.ts";
+import { run, type Service } from "./support/process.ts";
 import { Random } from "./support/random.ts";
 import { tarOf } from "./support/tar-builder.ts";
 import { openWorkspace, type Workspace } from "./support/workspace.ts";
@@ -48,19 +48,9 @@ describe("containerd's CRI plugin", () => {
     await run("skopeo", [...flags, `oci:${place.path("pause")}:t`, `docker://${registry.host}/pause:1`]);
     await place.tool(["convert", `oci:${place.path("app")}:t`, `${registry.host}/app:1`]);
     proxy = await startCountingProxy(registry.host);
-    snapshotter = place.start("snapshotter", [
-      ...["snapshotter", "serve", "--root", root(), "--address", place.path("s.sock")],
-      ...["--containerd-address", place.path("c/c.sock"), "--run-dir", place.path("run")],
-      ...["--status", `unix:${place.path("status.sock")}`],
-    ]);
-    const serving = async () => (await place.log("snapshotter")).includes("status at");
-    await waitFor("the snapshotter", serving, { service: snapshotter });
-    containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-      cri: true,
-      config: criConfig({ directory: place.path("k"), snapshotter: "nydus", pause: pause() }),
-    });
+    const status = `unix:${place.path("status.sock")}`;
+    snapshotter = await place.startSnapshotter("--root", root(), "--status", status);
+    containerd = await startCriContainerd(place, { pause: pause() });
     kubelet = await startKubelet(containerd.address, place.path("logs"));
   }, 120_000);
 

@@ -6,9 +6,9 @@
  */
 import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import type { Containerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
-import { criConfig, type Kubelet, startKubelet } from "./support/cri.ts";
+import { type Kubelet, startCriContainerd, startKubelet } from "./support/cri.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
 import { writeLayout } from "./support/oci-layout.ts";
@@ -81,15 +81,7 @@ describe("ordinary images that Nydus images refer to", () => {
     ]);
     proxy = await startCountingProxy(registry.host);
     await start();
-    containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-      cri: true,
-      config: criConfig({
-        ...{ directory: place.path("k"), snapshotter: "nydus", pause: image("pause") },
-        subnet: "10.214.0.0/24",
-      }),
-    });
+    containerd = await startCriContainerd(place, { pause: image("pause"), subnet: "10.214.0.0/24" });
     kubelet = await startKubelet(containerd.address, place.path("logs"));
   }, 120_000);
 

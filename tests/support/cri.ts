@@ -9,13 +9,12 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
 import { ContainerdClient } from "../../lib/containerd/client.ts";
 import { type AuthConfigSchema, ImageService } from "../../lib/containerd/gen/cri_pb.ts";
+import { type Containerd, startContainerd } from "./containerd.ts";
 import { ContainerState, RuntimeService } from "./gen/cri-runtime_pb.ts";
 import { waitFor } from "./process.ts";
+import type { Workspace } from "./workspace.ts";
 
-export interface CriConfig {
-  /** For CNI's configuration and addresses. */
-  readonly directory: string;
-  readonly snapshotter: string;
+export interface CriOptions {
   /** Reference of the image that keeps a pod's namespaces. */
   readonly pause: string;
   /** The pods'; each of the tests that may run at once needs one of its own. */
@@ -24,9 +23,18 @@ export interface CriConfig {
 
 const CRI = 'plugins."io.containerd.grpc.v1.cri"';
 
-/** Lines for config.toml; writes CNI's configuration beside. */
-export function criConfig(given: CriConfig): string {
-  const { directory, snapshotter, pause, subnet = "10.213.0.0/24" } = given;
+/** A containerd that a kubelet may use, in `c`, on the snapshotter that the workspace starts. */
+export async function startCriContainerd(place: Workspace, options: CriOptions): Promise<Containerd> {
+  return await startContainerd({
+    directory: place.path("c"),
+    snapshotters: { nydus: place.path("s.sock") },
+    cri: true,
+    config: criConfig(place.path("k"), options),
+  });
+}
+
+/** Lines for config.toml; CNI's configuration and addresses are in the directory. */
+function criConfig(directory: string, { pause, subnet = "10.213.0.0/24" }: CriOptions): string {
   mkdirSync(`${directory}/cni`, { recursive: true });
   const ptp = {
     type: "ptp",
@@ -42,7 +50,7 @@ export function criConfig(given: CriConfig): string {
     "  restrict_oom_score_adj = true",
     "  stats_collect_period = 1",
     `[${CRI}.containerd]`,
-    `  snapshotter = ${JSON.stringify(snapshotter)}`,
+    '  snapshotter = "nydus"',
     "  disable_snapshot_annotations = false",
     `[${CRI}.cni]`,
     '  bin_dir = "/usr/lib/cni"',
