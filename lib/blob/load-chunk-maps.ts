@@ -7,7 +7,7 @@
 import { sameBytes } from "../base/digest.ts";
 import { corrupt } from "../base/error.ts";
 import type { Fetcher } from "../content/content.ts";
-import { LocalFirst } from "../content/local-first.ts";
+import { DirectoryFirst } from "../content/directory-first.ts";
 import type { BlobInfo } from "../rafs/blob-table.ts";
 import { dataSize, UNIT_FEATURES } from "../rafs/blob-table-reader.ts";
 import type { Bootstrap } from "../rafs/bootstrap.ts";
@@ -81,7 +81,7 @@ async function externalMap(
  * @param keep as for `loadChunkMaps`
  */
 export function withPackedLayers(image: RafsImage, keep: string, source: Fetcher): Fetcher {
-  return isOverTars(image) ? new LocalFirst(packedDirectory(keep), source) : source;
+  return isOverTars(image) ? new DirectoryFirst(packedDirectory(keep), source) : source;
 }
 
 /** Whether chunks of an image's tree have digests. */

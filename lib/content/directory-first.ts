@@ -10,7 +10,7 @@ import type { Descriptor } from "../oci/descriptor.ts";
 import { BlobDirectory } from "./blob-directory.ts";
 import type { Fetcher, FetchOptions } from "./content.ts";
 
-export class LocalFirst implements Fetcher {
+export class DirectoryFirst implements Fetcher {
   readonly #directory: string;
   readonly #rest: Fetcher;
 

@@ -6,7 +6,7 @@
  */
 import { dirname, join } from "node:path";
 import type { Fetcher } from "../content/content.ts";
-import { LocalFirst } from "../content/local-first.ts";
+import { DirectoryFirst } from "../content/directory-first.ts";
 import type { Image } from "./load.ts";
 
 export interface AdoptedImage extends Partial<AsyncDisposable> {
@@ -27,5 +27,5 @@ export const LAYER_BLOBS = "layer-blobs";
 
 /** @param path of a bootstrap, adopted or not */
 export function withLayerBlobs(path: string, source: Fetcher): Fetcher {
-  return new LocalFirst(join(dirname(path), LAYER_BLOBS), source);
+  return new DirectoryFirst(join(dirname(path), LAYER_BLOBS), source);
 }
