@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import { writeLayout } from "../tests/support/oci-layout.ts";
 import { type TarItem, tarOf } from "../tests/support/tar-builder.ts";
-import { dropCaches, mountImage, type Place, seconds, shell, tool } from "./bench-place.ts";
+import { dropCaches, type Mounted, mountImage, type Place, seconds, shell, tool } from "./bench-place.ts";
 
 const DIRECTORIES = 200;
 const FILES = 500;
@@ -21,29 +21,36 @@ function* items(): Generator<TarItem> {
 }
 
 export async function benchFiles(place: Place): Promise<void> {
-  const { directory, proxy, table } = place;
-  const layout = join(directory, "many");
+  const layout = join(place.directory, "many");
   await writeLayout(layout, [tarOf(items())]);
   for (const version of ["6", "5"]) {
-    const image = `${proxy.host}/many:v${version}`;
+    const image = `${place.proxy.host}/many:v${version}`;
     await tool(["convert", "--fs-version", version, `oci:${layout}:t`, image]);
-    for (const driver of ["erofs", "fuse"]) {
-      const row = `mount, ${DIRECTORIES * FILES} files, v${version}, ${driver}`;
-      const cache = join(directory, `cache-many-${version}-${driver}`);
-      for (const what of ["first on a node", "again"]) {
-        await dropCaches();
-        let mounted: Awaited<ReturnType<typeof mountImage>> | undefined;
-        const taken = await seconds(async () => {
-          mounted = await mountImage(place, image, cache, ["--driver", driver]);
-        });
-        table.add(row, `${what}, until ready`, `${taken.toFixed(2)} s`);
-        const cwd = mounted?.directory ?? "";
-        const finding = await seconds(() => shell("find . -type f -printf %s >/dev/null", { cwd }));
-        table.add(row, `${what}, find`, `${finding.toFixed(2)} s`);
-        await mounted?.umount();
-      }
-      await shell(`rm -rf ${cache}`);
-    }
+    for (const driver of ["erofs", "fuse"]) await mountTwice(place, { image, version, driver });
   }
   await shell(`rm -rf ${layout}`);
+}
+
+interface Subject {
+  readonly image: string;
+  readonly version: string;
+  readonly driver: string;
+}
+
+async function mountTwice(place: Place, { image, version, driver }: Subject): Promise<void> {
+  const row = `mount, ${DIRECTORIES * FILES} files, v${version}, ${driver}`;
+  const cache = join(place.directory, `cache-many-${version}-${driver}`);
+  for (const what of ["first on a node", "again"]) {
+    await dropCaches();
+    let mounted: Mounted | undefined;
+    const taken = await seconds(async () => {
+      mounted = await mountImage(place, image, cache, ["--driver", driver]);
+    });
+    place.table.add(row, `${what}, until ready`, `${taken.toFixed(2)} s`);
+    const cwd = mounted?.directory ?? "";
+    const finding = await seconds(() => shell("find . -type f -printf %s >/dev/null", { cwd }));
+    place.table.add(row, `${what}, find`, `${finding.toFixed(2)} s`);
+    await mounted?.umount();
+  }
+  await shell(`rm -rf ${cache}`);
 }

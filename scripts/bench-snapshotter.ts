@@ -2,22 +2,17 @@
  * What containerd waits for: Prepare, Mounts and Commit under sixteen clients at once, through containerd, beside its own
  * overlayfs snapshotter. The two take turns, since seconds drift.
  *
- *     bun scripts/bench-snapshotter.ts [--rounds N]
- *
  * @module
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { ContainerdClient } from "../lib/containerd/client.ts";
 import { SnapshotsClient } from "../lib/containerd/snapshots.ts";
 import { startContainerd } from "../tests/support/containerd.ts";
-import { umountAllUnder } from "../tests/support/mounts.ts";
 import { startService, waitFor } from "../tests/support/process.ts";
-import { Table } from "./bench-table.ts";
+import { type Place, TOOL } from "./bench-place.ts";
+import type { Table } from "./bench-table.ts";
 
-const TOOL = resolve("dist/nydus-tool");
 const CLIENTS = 16;
 /** Snapshots that each client makes in a round. */
 const EACH = 20;
@@ -26,37 +21,24 @@ const labels = { "containerd.io/gc.root": "bench" };
 
 type Step = "Prepare" | "Mounts" | "Commit";
 
-export async function benchSnapshotter(table: Table, rounds: number): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), "nb-"));
+export async function benchSnapshotter({ directory, table, rounds }: Place): Promise<void> {
   const address = join(directory, "s.sock");
-  try {
-    await using containerd = await startContainerd({
-      directory: join(directory, "c"),
-      snapshotters: { nydus: address },
-    });
-    await using service = startService(
-      TOOL,
-      [
-        ...["snapshotter", "serve", "--root", join(directory, "snapshots"), "--address", address],
-        ...["--containerd-address", containerd.address, "--run-dir", join(directory, "run")],
-      ],
-      { log: join(directory, "snapshotter.log") },
-    );
-    const serving = async (): Promise<boolean> =>
-      await Bun.file(address)
-        .stat()
-        .then(
-          () => true,
-          () => false,
-        );
-    await waitFor("the snapshotter", serving, { service });
-    for (let round = 0; round < rounds; round++)
-      for (const name of ["overlayfs", "nydus"])
-        report(table, name, await measure(containerd.address, name, round));
-  } finally {
-    await umountAllUnder(directory);
-    await rm(directory, { recursive: true, force: true });
-  }
+  await using containerd = await startContainerd({
+    directory: join(directory, "c"),
+    snapshotters: { nydus: address },
+  });
+  await using service = startService(
+    TOOL,
+    [
+      ...["snapshotter", "serve", "--root", join(directory, "snapshots"), "--address", address],
+      ...["--containerd-address", containerd.address, "--run-dir", join(directory, "run")],
+    ],
+    { log: join(directory, "snapshotter.log") },
+  );
+  await waitFor("the snapshotter", async () => existsSync(address), { service });
+  for (let round = 0; round < rounds; round++)
+    for (const name of ["overlayfs", "nydus"])
+      report(table, name, await measure(containerd.address, name, round));
 }
 
 /** Milliseconds of every call, by step. */
@@ -104,11 +86,4 @@ function report(table: Table, name: string, times: Record<Step, number[]>): void
       `${at(0.5)} / ${at(0.95)} / ${at(0.99)}`,
     );
   }
-}
-
-if (import.meta.main) {
-  const { values } = parseArgs({ options: { rounds: { type: "string", default: "3" } } });
-  const table = new Table();
-  await benchSnapshotter(table, Number(values.rounds));
-  process.stdout.write(`\n${table}`);
 }

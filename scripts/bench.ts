@@ -32,7 +32,7 @@ const PARTS: Readonly<Record<string, (place: Place) => Promise<void>>> = {
   files: benchFiles,
   links: benchLinks,
   lists: benchLists,
-  snapshotter: ({ table, rounds }) => benchSnapshotter(table, rounds),
+  snapshotter: benchSnapshotter,
 };
 
 async function benchLists({ directory, plain, registry, proxy, table, rounds }: Place): Promise<void> {
