@@ -27,7 +27,7 @@ export const REGISTRY_FLAGS = {
   "read-timeout": {
     type: "string",
     value: "SECONDS",
-    help: `fail a read whose source gives nothing for so long (${DEFAULT_READ_TIMEOUT})`,
+    help: `fail when a registry or another source gives nothing for so long (${DEFAULT_READ_TIMEOUT})`,
   },
 } as const satisfies Record<string, Flag>;
 

@@ -10,6 +10,7 @@ import { expectFailure, expectNothingHalfWritten } from "./support/failures.ts";
 import { type Fault, type FaultRegistry, startFaultRegistry } from "./support/fault-registry.ts";
 import { expectedTree } from "./support/model.ts";
 import { run, waitFor } from "./support/process.ts";
+import { startSilentServer } from "./support/silent-server.ts";
 import { smallModel, writeSmallImage } from "./support/small-image.ts";
 import { openWorkspace, type Workspace } from "./support/workspace.ts";
 
@@ -90,6 +91,28 @@ test.concurrent.each(hanging)(
       registry.fault = () => undefined;
       expect(await isAllRight(mountpoint)).toBe(true);
       await own.umount(mountpoint);
+    }),
+  LIMIT,
+);
+
+test.concurrent(
+  "verbs give up on a registry that accepts connections and says nothing",
+  () =>
+    alone(async ({ own }) => {
+      await using registry = await startSilentServer();
+      const image = `${registry.host}/a/b:1`;
+      await mkdir(own.path("mnt"));
+      const run = (...words: string[]) => own.tool(words, { mayFail: true });
+      const outputs = await Promise.all([
+        run("pull", ...PATIENCE, image, `oci:${own.path("copy")}:n`),
+        run("convert", ...PATIENCE, image, `oci:${own.path("converted")}:n`),
+        run("check", ...PATIENCE, image),
+        run(...own.mountWords({ flags: PATIENCE }), "--detach", image, own.path("mnt")),
+      ]);
+      for (const output of outputs) {
+        expectFailure(output, "unavailable");
+        expect(output.stderr).toMatch(/: no answer from 127\.0\.0\.1:\d+ for 2 s.*; check that it is up/);
+      }
     }),
   LIMIT,
 );

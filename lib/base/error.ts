@@ -48,22 +48,31 @@ export type ErrorCode = keyof typeof MEANINGS;
 export interface NydusErrorOptions extends ErrorOptions {
   /** Seconds a source asked us to wait before trying again (HTTP Retry-After). */
   readonly retryAfter?: number;
+  /** The source gave nothing for as long as it may: another attempt would only wait as long again. */
+  readonly outOfTime?: boolean;
 }
 
 export class NydusError extends Error {
   override readonly name = "NydusError";
   readonly code: ErrorCode;
   readonly retryAfter: number | undefined;
+  readonly outOfTime: boolean;
 
   constructor(code: ErrorCode, message: string, options?: NydusErrorOptions) {
     super(message, options);
     this.code = code;
     this.retryAfter = options?.retryAfter;
+    this.outOfTime = options?.outOfTime === true;
   }
 }
 
 export function isCode(error: unknown, code: ErrorCode): error is NydusError {
   return error instanceof NydusError && error.code === code;
+}
+
+/** Whether it makes sense to try the same again. */
+export function mayPass(error: unknown): boolean {
+  return isCode(error, "unavailable") && !error.outOfTime;
 }
 
 /** Shorthand for the most frequent kind: bytes that must not be trusted. */

@@ -7,7 +7,7 @@
 import { rm } from "node:fs/promises";
 import type { ByteString } from "../base/byte-string.ts";
 import type { Digest } from "../base/digest.ts";
-import { corrupt, isCode } from "../base/error.ts";
+import { corrupt, mayPass } from "../base/error.ts";
 import type { ImageStore } from "../content/content.ts";
 import { streamFile } from "../content/files.ts";
 import { streamOf } from "../content/verified.ts";
@@ -53,7 +53,7 @@ export async function pushOnce(
       await store.push(descriptor, body(), options);
       return true;
     } catch (error) {
-      if (attempt === ATTEMPTS || !isCode(error, "unavailable")) throw error;
+      if (attempt === ATTEMPTS || !mayPass(error)) throw error;
     }
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isCode } from "../base/error.ts";
+import { mayPass } from "../base/error.ts";
 import type { Task } from "../base/progress.ts";
 import type { BlobStore, Fetcher } from "../content/content.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
@@ -68,7 +68,7 @@ async function send(
       await to.push(blob, counted(await from.fetch(blob, { signal }), count), { signal });
       return;
     } catch (error) {
-      if (attempt === ATTEMPTS || !isCode(error, "unavailable")) throw error;
+      if (attempt === ATTEMPTS || !mayPass(error)) throw error;
       advance(-sent);
     }
   }

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
 import type { Progress } from "../base/progress.ts";
 import type { ImageStore } from "../content/content.ts";
@@ -116,6 +116,19 @@ test("copyImage() goes on after a transfer that broke off", async () => {
   };
   const { bytes } = await copyImage(from, root, to, "v1", { progress });
   expect(sent).toBe(bytes);
+});
+
+test("copyImage() does not begin a transfer again that was given up for silence", async () => {
+  const served = await registry();
+  const limits = { readTimeout: 0.2, retry: { attempts: 1 } };
+  const from = new RegistryStore(`${served.host}/a`, { credentials: async () => undefined, ...limits });
+  const { root, layers } = await image(from);
+  served.fault = ({ digest }) => (digest === layers[0]?.digest ? { kind: "hang", after: 1000 } : undefined);
+  const fetch = vi.spyOn(from, "fetch");
+  const copied = copyImage(from, root, new MemoryStore("b"), "v1");
+  await expect(copied).rejects.toMatchObject({ code: "unavailable", outOfTime: true });
+  const fetched = fetch.mock.calls.filter(([{ digest }]) => digest === layers[0]?.digest);
+  expect(fetched).toHaveLength(1);
 });
 
 test("copyImage() fails with the first error and names nothing", async () => {

@@ -15,7 +15,7 @@ export interface RegistryAccess {
   readonly hostsDirectory?: string;
   /** For blobs; the registry itself is asked when it fails. */
   readonly proxy?: ProxyOptions;
-  /** Seconds without a byte after which a read fails. */
+  /** Seconds of nothing from the registry after which a read fails. */
   readonly readTimeout?: number;
   /** Of images that containerd has: how it is reached. */
   readonly containerd?: { readonly address: string; readonly namespace: string };

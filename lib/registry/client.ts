@@ -18,6 +18,7 @@ import { configuredPlaces } from "./hosts-file.ts";
 import type { Send } from "./http.ts";
 import { HedgeBudget } from "./pace.ts";
 import { DEFAULT_RETRY, type RetryPolicy } from "./retry.ts";
+import { ANSWER_TIMEOUT } from "./transport.ts";
 
 export interface RegistryOptions extends EndpointOptions, RegistryAccess {
   readonly retry?: Partial<RetryPolicy>;
@@ -39,15 +40,18 @@ export interface RegistryClient {
 export function createClient(name: RepositoryName, options: RegistryOptions = {}): RegistryClient {
   const { registry, repository } = name;
   if (!isRepository(repository)) throw new RangeError(`Cannot use repository "${repository}"`);
-  const endpoints = new Endpoints(endpointsFor(name, options));
+  const retry = { ...DEFAULT_RETRY, ...limitOf(options), ...options.retry };
+  const answerTimeout = Math.min(options.answerTimeout ?? ANSWER_TIMEOUT, retry.limit);
+  const timed = { ...options, answerTimeout };
+  const endpoints = new Endpoints(endpointsFor(name, timed));
   const [target] = endpoints.order("push");
-  const writable = target ?? createEndpoint(UPSTREAM, name, options);
+  const writable = target ?? createEndpoint(UPSTREAM, name, timed);
   return {
     name: `${registry}/${repository}`,
     repository,
     endpoints,
     send: writable.send,
-    retry: { ...DEFAULT_RETRY, ...limitOf(options), ...options.retry },
+    retry,
     budget: new HedgeBudget(),
     url: (path) => writable.url(path),
   };

@@ -176,7 +176,8 @@ class Reading {
     if (this.#waited >= retry.limit)
       throw new NydusError(
         "unavailable",
-        `Cannot ${this.#action}: nothing came from ${main?.leg.endpoint.name} for ${retry.limit / 1000} s`,
+        `Cannot ${this.#action}: nothing came from ${main?.leg.endpoint.name} for ${retry.limit / 1000} s; --read-timeout changes how long that may be`,
+        { outOfTime: true },
       );
     const usual = main?.leg.endpoint.pace.patience ?? 0;
     this.#patience = usual * 2 ** this.#late;

@@ -1,10 +1,10 @@
 /**
  * Trying again what may succeed later: only errors with code `unavailable`, with growing delays or the one that the
- * other side asked for.
+ * other side asked for, until attempts or time run out.
  *
  * @module
  */
-import { isCode, NydusError, toNydusError } from "../base/error.ts";
+import { mayPass, NydusError, toNydusError } from "../base/error.ts";
 import { DEFAULT_READ_TIMEOUT } from "./access.ts";
 
 export interface RetryPolicy {
@@ -12,7 +12,7 @@ export interface RetryPolicy {
   readonly attempts: number;
   /** How often a registry that refuses a blob (401, 403) is asked in all: that may be a mistake that passes. */
   readonly refusals: number;
-  /** Milliseconds without a byte after which reading a blob fails, whatever attempts are left. */
+  /** Milliseconds with nothing from the other side after which no more is tried, whatever attempts are left. */
   readonly limit: number;
   /** Milliseconds before the second attempt; each further wait is three times the last. */
   readonly firstDelay: number;
@@ -40,14 +40,33 @@ export async function retrying<T>(
   signal: AbortSignal | undefined,
   work: () => Promise<T>,
 ): Promise<T> {
+  const started = performance.now();
   for (let failures = 1; ; failures++) {
     try {
       return await work();
     } catch (error) {
-      if (failures >= policy.attempts || !isCode(error, "unavailable")) throw error;
+      if (!(error instanceof NydusError) || !mayPass(error)) throw error;
+      const waited = performance.now() - started;
+      const outOfTime = waited >= policy.limit;
+      if (outOfTime || failures >= policy.attempts) throw givenUp(error, { failures, waited, outOfTime });
       await pauseAfter(policy, error, failures, signal);
     }
   }
+}
+
+/** People should see that it was not one mishap, and what they can do. */
+function givenUp(
+  error: NydusError,
+  { failures, waited, outOfTime }: { failures: number; waited: number; outOfTime: boolean },
+): NydusError {
+  const tried = failures === 1 ? "" : ` (asked ${failures} times in ${Math.round(waited / 1000)} s)`;
+  const advice = "check that it is up and can be reached from here, or try again later";
+  const { retryAfter } = error;
+  return new NydusError("unavailable", `${error.message}${tried}; ${advice}`, {
+    cause: error,
+    outOfTime,
+    ...(retryAfter === undefined ? {} : { retryAfter }),
+  });
 }
 
 /** Waits before the next attempt. @throws the error itself when the wait makes no sense */

@@ -48,7 +48,7 @@ export interface TransportOptions {
   readonly userAgent?: string;
 }
 
-const ANSWER_TIMEOUT = 10_000;
+export const ANSWER_TIMEOUT = 10_000;
 const WRITE_TIMEOUT = 120_000;
 const IDLE_TIMEOUT = 15_000;
 /** Reading so much to the end costs less than another connection. */
