@@ -199,7 +199,7 @@ async function mountHere(args: Arguments, context: Context): Promise<void> {
   await using server = keptServer(keeping, context);
   try {
     announce(args, context, await server.mountAs(request));
-    await sweepRunDirectories(runRootOf(args, context));
+    await sweepRunDirectories(runRootOf(args, context), context.log);
   } catch (error) {
     await endMount(server, runDirectory);
     throw error;

@@ -44,7 +44,7 @@ export const umount: Command = {
     const there = mountAt(mountpoint);
     if (there?.type === "erofs" || there?.type === "fuse.nydus") {
       unmount(mountpoint, { detach });
-      await sweepRunDirectories(runRoot);
+      await sweepRunDirectories(runRoot, context.log);
     } else throw new NydusError("not_found", `Cannot unmount "${path}": nothing of ours is mounted there`);
   },
 };

@@ -199,6 +199,20 @@ describe("mount", () => {
     expect(await readdir(own.path("run"))).toEqual([]);
   });
 
+  test("a mount stays beside a run directory that cannot be tidied up", async () => {
+    const own = await workspace();
+    // What others left: one that is damaged, and one that may go.
+    for (const name of ["mount-1", "mount-2"]) {
+      await mkdir(own.path("run", name), { recursive: true });
+      await writeFile(own.path("run", name, "lock"), "");
+    }
+    await writeFile(own.path("run/mount-1/state.json"), "{");
+    const mountpoint = await own.mount(layout);
+    await expect.poll(() => readdir(own.path("run")), { timeout: 20_000 }).not.toContain("mount-2");
+    expect(own.mounts()).toContain(mountpoint);
+    await own.umount(mountpoint);
+  });
+
   test("mount in the foreground says when it is ready and unmounts when it is interrupted", async () => {
     const own = await workspace();
     await mkdir(own.path("mnt"));

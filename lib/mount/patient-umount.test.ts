@@ -25,6 +25,10 @@ test("patientUmount() is content when the one that died had done it", async () =
   await patientUmount({ umount: answering(dead, unknown), isMounted: gone, pauseMs: 1 });
 });
 
+test("patientUmount() is content when nobody answers any more and nothing is mounted", async () => {
+  await patientUmount({ umount: answering(dead), isMounted: gone, pauseMs: 1 });
+});
+
 test("patientUmount() says so when there is no such mount, or no successor", async () => {
   const first = patientUmount({ umount: answering(unknown), isMounted: gone, pauseMs: 1 });
   await expect(first).rejects.toMatchObject({ code: "not_found" });

@@ -25,9 +25,10 @@ export async function patientUmount({ umount, isMounted, pauseMs = PAUSE_MS }: U
     try {
       return await umount();
     } catch (error) {
-      // The one that died may have done it.
-      if (attempt > 1 && isCode(error, "not_found") && !isMounted()) return;
-      if (!isCode(error, "unavailable") || attempt === ATTEMPTS) throw error;
+      const isGone = isCode(error, "unavailable");
+      // The one that died, or ended with its last mount, may have done it; what else it left its successor cleans up.
+      if ((isGone || (attempt > 1 && isCode(error, "not_found"))) && !isMounted()) return;
+      if (!isGone || attempt === ATTEMPTS) throw error;
       await sleep(pauseMs);
     }
   }

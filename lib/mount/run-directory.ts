@@ -4,9 +4,10 @@
  * @module
  */
 import { closeSync, existsSync, openSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { flock, LOCK } from "../../ffi/libc.ts";
-import { isCode } from "../base/error.ts";
+import { isCode, toNydusError } from "../base/error.ts";
+import type { Logger } from "../base/log.ts";
 import type { CacheStatus } from "../blob/cache-status.ts";
 import { type BrokenMount, lostMount, stillBroken } from "./broken-mounts.ts";
 import { ControlClient } from "./control-client.ts";
@@ -98,13 +99,23 @@ async function isServed(runDirectory: string): Promise<boolean> {
 
 /** Whether a process serves, or is about to. */
 export function isLocked(runDirectory: string): boolean {
-  const path = lockFile(runDirectory);
-  if (!existsSync(path)) return false;
-  const fd = openSync(path, "r+");
+  const fd = openLock(runDirectory);
+  if (fd === undefined) return false;
   try {
     return flock(fd, LOCK.EX | LOCK.NB) < 0;
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Undefined when there is none: the directory may go at any moment. */
+function openLock(runDirectory: string): number | undefined {
+  try {
+    return openSync(lockFile(runDirectory), "r+");
+  } catch (error) {
+    const known = toNydusError(error, "look for a mount process");
+    if (isCode(known, "not_found")) return undefined;
+    throw known;
   }
 }
 
@@ -116,15 +127,27 @@ export function keeperLog(runDirectory: string): string {
 /** Only these belong to one mount; a snapshotter's directory waits for its next start. */
 const OF_ONE_MOUNT = /^mount-\d+$/;
 
-/** Removes run directories of mounts whose processes died and whose mountpoints nobody has mounted any more. */
-export async function sweepRunDirectories(runRoot: string): Promise<void> {
+/**
+ * Removes run directories of mounts whose processes died and whose mountpoints nobody has mounted any more. Never fails:
+ * others sweep at the same time, and a mount is no worse for what cannot be tidied up beside it.
+ */
+export async function sweepRunDirectories(runRoot: string, log: Logger): Promise<void> {
   for (const directory of runDirectories(runRoot)) {
-    if (!OF_ONE_MOUNT.test(directory.slice(runRoot.length + 1)) || !existsSync(lockFile(directory))) continue;
-    const { mounts } = loadState(directory);
-    if (stillBroken(mounts.map(lostMount)).length > 0 || (await isServed(directory))) continue;
-    removeRunDirectory(directory);
-    rmSync(keeperLog(directory), { force: true });
+    try {
+      if (OF_ONE_MOUNT.test(basename(directory))) await sweep(directory);
+    } catch (error) {
+      log.debug(toNydusError(error, `tidy up "${directory}"`).message);
+    }
   }
+}
+
+async function sweep(directory: string): Promise<void> {
+  // Without it, one that is just being made.
+  if (!existsSync(lockFile(directory))) return;
+  const { mounts } = loadState(directory);
+  if (stillBroken(mounts.map(lostMount)).length > 0 || (await isServed(directory))) return;
+  removeRunDirectory(directory);
+  rmSync(keeperLog(directory), { force: true });
 }
 
 /** Whether a run directory that nobody serves says nothing that is still true. */
