@@ -307,11 +307,18 @@ export function fsMessages(fd: number): string[] {
 const PROT_READ = 1;
 const MAP_SHARED = 1;
 
-/** A file mapped read-only. The mapping lives until the process ends: views may be anywhere. */
-export function mapFile(fd: number, size: number): Uint8Array {
+export interface MappedFile {
+  readonly bytes: Uint8Array;
+  /** No view of the bytes may be touched any more: that would end the process. */
+  unmap(): void;
+}
+
+/** A file mapped read-only. Nothing but `unmap` lets go of it: views may be anywhere. */
+export function mapFile(fd: number, size: number): MappedFile {
   const address = libc.mmap(null, size, PROT_READ, MAP_SHARED, fd, 0);
   if (address === null || Number(address) === -1) throw new Error(`mmap: ${errnoName(read.i32(errnoAt))}`);
-  return new Uint8Array(toArrayBuffer(address as Pointer, 0, size));
+  const bytes = new Uint8Array(toArrayBuffer(address as Pointer, 0, size));
+  return { bytes, unmap: () => void libc.munmap(address, size) };
 }
 
 /** Extended attributes of the path itself (links are not followed); undefined where the file system has none. */

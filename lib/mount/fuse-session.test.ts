@@ -9,6 +9,8 @@ import { BlobCache } from "../blob/cache.ts";
 import type { BlobReader } from "../blob/reader.ts";
 import { readyMap } from "../blob/ready-map.ts";
 import { sampleBlob } from "../blob/sample-blob.test-support.ts";
+import { sampleTree } from "../rafs/sample-tree.test-support.ts";
+import { writeBootstrap } from "../rafs/writer.ts";
 import { FuseSession } from "./fuse-session.ts";
 
 const TRIES = 10;
@@ -69,4 +71,21 @@ test("data that comes after the unmount is written to no other file", async () =
   let written: string | undefined;
   for (let tries = 0; written === undefined && tries < TRIES; tries++) written = await lateReply();
   expect(written).toBe("");
+});
+
+test("a file system that is gone no longer holds its bootstrap", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "nydus-fuse-"));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const [bootstrap, mountpoint] = [join(directory, "image.boot"), join(directory, "mnt")];
+  const { root, blobs } = sampleTree();
+  writeFileSync(bootstrap, writeBootstrap(root, blobs.options));
+  mkdirSync(mountpoint);
+  const session = FuseSession.mount({
+    ...{ name: "fuse-0", mountpoint, source: "test", allowOther: false, threads: 2, log: quietLogger },
+    ...{ bootstrap, devices: [], readers: new Map() },
+  });
+  const isHeld = (): boolean => readFileSync("/proc/self/maps", "utf8").includes(bootstrap);
+  await waitFor("threads to map it", isHeld);
+  await session.unmount();
+  expect(isHeld()).toBe(false);
 });

@@ -7,7 +7,7 @@
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { OP } from "../../ffi/fuse.ts";
-import { ERRNO, mapFile } from "../../ffi/libc.ts";
+import { ERRNO, type MappedFile, mapFile } from "../../ffi/libc.ts";
 import { openImage } from "../rafs/image.ts";
 import { DeviceOperations } from "./device-operations.ts";
 import { DeviceSet } from "./device-set.ts";
@@ -19,11 +19,10 @@ interface Operations {
   handle(channel: FuseChannel, length: number): void;
 }
 
-function operations(setup: WorkerSetup, devices: DeviceSet): Operations {
-  if (setup.bootstrap === undefined) return new DeviceOperations(devices);
-  const fd = openSync(setup.bootstrap.path, "r");
+function mapped(path: string): MappedFile {
+  const fd = openSync(path, "r");
   try {
-    return new TreeOperations(openImage(mapFile(fd, fstatSync(fd).size)), devices);
+    return mapFile(fd, fstatSync(fd).size);
   } finally {
     closeSync(fd);
   }
@@ -56,5 +55,12 @@ function serve(channel: FuseChannel, served: Operations, send: (message: FromWor
 const setup = workerData as WorkerSetup & { inbox: MessagePort };
 const send = (message: FromWorker): void => parentPort?.postMessage(message);
 const devices = new DeviceSet(setup.devices, setup.inbox, send);
-const errno = serve(new FuseChannel(setup.fd), operations(setup, devices), send);
+const bootstrap = setup.bootstrap === undefined ? undefined : mapped(setup.bootstrap.path);
+const operations =
+  bootstrap === undefined
+    ? new DeviceOperations(devices)
+    : new TreeOperations(openImage(bootstrap.bytes), devices);
+const errno = serve(new FuseChannel(setup.fd), operations, send);
+// A removed image's file would take room on the disk for as long as the process lives.
+bootstrap?.unmap();
 send({ kind: "ended", errno });
