@@ -3,7 +3,7 @@
  * the other, under the same name.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { startDockerRegistry } from "./support/docker-registry.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
@@ -39,10 +39,7 @@ describe("a Nydus image beside an ordinary one", () => {
     await writeLayout(place.path("source"), [await tarOfMachine(await shellFiles())]);
     for (const host of registries)
       await place.tool(["pull", `oci:${place.path("source")}:t`, `${host}/app:1`]);
-    containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-    });
+    containerd = await startNodeContainerd(place);
     await place.startSnapshotter();
   }, 120_000);
 

@@ -6,7 +6,7 @@
  */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
 import { startDockerRegistry } from "./support/docker-registry.ts";
 import { closureOf, pythonFiles, shellFiles, tarOfMachine } from "./support/machine-files.ts";
@@ -92,10 +92,7 @@ describe("an image that was not downloaded", () => {
     proxy = await startCountingProxy(registry.host);
     plain = `${proxy.host}/app:1`;
     lazy = `${proxy.host}/app:1-nydus`;
-    containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-    });
+    containerd = await startNodeContainerd(place);
     await startSnapshotter();
   }, 300_000);
 

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { type EmbeddedRegistry, startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
 import { writeLayout } from "./support/oci-layout.ts";
@@ -64,8 +64,7 @@ describe("an image in containerd", () => {
     const put = await fetch(`http://${registry.host}/v2/app/manifests/1`, { method: "PUT", body, headers });
     expect(put.status).toBe(201);
     await place.startSnapshotter();
-    const snapshotters = { nydus: place.path("s.sock") };
-    containerd = await startContainerd({ directory: place.path("c"), snapshotters });
+    containerd = await startNodeContainerd(place);
     await ctr("content", "fetch", "--plain-http", "--all-platforms", source);
   }, 120_000);
 

@@ -7,7 +7,7 @@
 import { lstatSync, readFileSync, readlinkSync } from "node:fs";
 import { basename } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, withLinks } from "./support/machine-files.ts";
@@ -99,10 +99,7 @@ describe.each<TocFormat>(["estargz", "podman"])("an image of %s layers", (format
       await place.tool(["pull", `oci:${place.path(name)}:t`, `${registry.host}/${name}:1`]);
     proxy = await startCountingProxy(registry.host);
     [lazy, mixed] = [`${proxy.host}/lazy:1`, `${proxy.host}/mixed:1`];
-    containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-    });
+    containerd = await startNodeContainerd(place);
     await startSnapshotter();
   }, 300_000);
 

@@ -8,7 +8,7 @@ import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerdTables } from "../lib/setup/containerd-settings.ts";
 import { withTables } from "../lib/setup/toml-lines.ts";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
@@ -50,8 +50,7 @@ describe("ctr image pull", () => {
       "",
       tables.filter(({ path }) => path[0] === "stream_processors"),
     );
-    const snapshotters = { nydus: place.path("s.sock") };
-    containerd = await startContainerd({ directory: place.path("c"), snapshotters, config });
+    containerd = await startNodeContainerd(place, { config });
   }, 120_000);
 
   afterAll(async () => {

@@ -4,7 +4,7 @@
  */
 import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
@@ -67,10 +67,7 @@ describe("a killed snapshotter", () => {
     await place.tool(["convert", `oci:${place.path("source")}:t`, `${registry.host}/app:1`]);
     proxy = await startCountingProxy(registry.host);
     image = `${proxy.host}/app:1`;
-    containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-    });
+    containerd = await startNodeContainerd(place);
     await serve();
     await pull();
   }, 120_000);

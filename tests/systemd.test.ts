@@ -4,7 +4,7 @@
  */
 import { copyFile, readFile, readlink } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { shellFiles, tarOfMachine } from "./support/machine-files.ts";
 import { NotifySocket } from "./support/notify-socket.ts";
@@ -70,10 +70,7 @@ beforeAll(async () => {
   await writeLayout(place.path("source"), [await tarOfMachine(await shellFiles())]);
   image = `${registry.host}/app:1`;
   await place.tool(["convert", `oci:${place.path("source")}:t`, image]);
-  containerd = await startContainerd({
-    directory: place.path("c"),
-    snapshotters: { nydus: place.path("s.sock") },
-  });
+  containerd = await startNodeContainerd(place);
   systemd = new NotifySocket(place);
   await start();
   await place.tool([

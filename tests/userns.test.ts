@@ -4,7 +4,7 @@
  */
 import { chmod, readdir, stat } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Containerd, startContainerd } from "./support/containerd.ts";
+import { type Containerd, startNodeContainerd } from "./support/containerd.ts";
 import { type CountingProxy, startCountingProxy } from "./support/counting-proxy.ts";
 import { startEmbeddedRegistry } from "./support/embedded-registry.ts";
 import { closureOf, shellFiles, tarOfMachine } from "./support/machine-files.ts";
@@ -56,8 +56,7 @@ describe("a container in a user namespace", () => {
     await place.tool(["pull", source, `${registry.host}/app:plain`]);
     proxy = await startCountingProxy(registry.host);
     snapshotter = await place.startSnapshotter();
-    const snapshotters = { nydus: place.path("s.sock") };
-    containerd = await startContainerd({ directory: place.path("c"), snapshotters });
+    containerd = await startNodeContainerd(place);
     for (const tag of ["lazy", "plain"])
       await place.tool(["pull", "--containerd-address", containerd.address, image(tag)]);
     proxy.reset();

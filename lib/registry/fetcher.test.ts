@@ -1,12 +1,8 @@
 /** Blobs read from a registry that breaks off, answers late, ignores ranges or lies. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { type FaultRegistry, serveBlobFaultily } from "../../tests/support/fault-registry.ts";
 import type { ByteRange } from "../content/content.ts";
 import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
-import { OciLayout } from "../content/oci-layout.ts";
 import { readAll, streamOf } from "../content/verified.ts";
 import type { RegistryOptions } from "./client.ts";
 import { RegistryStore } from "./store.ts";
@@ -21,16 +17,8 @@ let registry: FaultRegistry;
 let waits: number[];
 
 beforeEach(async () => {
-  const root = await mkdtemp(join(tmpdir(), "nt-fetcher-"));
-  const layout = await OciLayout.open(root, { create: true });
-  await layout.push(BLOB, streamOf(BYTES));
-  const started = await startFaultRegistry({ root });
-  registry = started;
+  registry = await serveBlobFaultily(BYTES);
   waits = [];
-  onTestFinished(async () => {
-    await started[Symbol.asyncDispose]();
-    await rm(root, { recursive: true, force: true });
-  });
 });
 
 function open(options: RegistryOptions = {}): RegistryStore {

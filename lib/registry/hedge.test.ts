@@ -1,12 +1,8 @@
 /** Blobs read from a registry whose requests hang or crawl: asked again beside the first request, and not too often. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { beforeEach, expect, onTestFinished, test } from "vitest";
-import { type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
+import { beforeEach, expect, test } from "vitest";
+import { type FaultRegistry, serveBlobFaultily } from "../../tests/support/fault-registry.ts";
 import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
-import { OciLayout } from "../content/oci-layout.ts";
-import { readAll, streamOf } from "../content/verified.ts";
+import { readAll } from "../content/verified.ts";
 import type { RegistryOptions } from "./client.ts";
 import { HedgeBudget, Pace } from "./pace.ts";
 import { RegistryStore } from "./store.ts";
@@ -21,15 +17,7 @@ const PATIENCE = { least: 100, most: 400 };
 let registry: FaultRegistry;
 
 beforeEach(async () => {
-  const root = await mkdtemp(join(tmpdir(), "nt-hedge-"));
-  const layout = await OciLayout.open(root, { create: true });
-  await layout.push(BLOB, streamOf(BYTES));
-  const started = await startFaultRegistry({ root });
-  registry = started;
-  onTestFinished(async () => {
-    await started[Symbol.asyncDispose]();
-    await rm(root, { recursive: true, force: true });
-  });
+  registry = await serveBlobFaultily(BYTES);
 });
 
 /** Without any retry: whatever comes right was asked for a second time beside the first. */

@@ -1,13 +1,9 @@
 /** Blobs through a real forward proxy: what it sees, what happens when it is ill, and the proxies of the environment. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
-import { type FaultRegistry, startFaultRegistry } from "../../tests/support/fault-registry.ts";
+import { type FaultRegistry, serveBlobFaultily } from "../../tests/support/fault-registry.ts";
 import { type ForwardProxy, startForwardProxy } from "../../tests/support/forward-proxy.ts";
 import { descriptorOf, sampleBytes } from "../content/contract.test-support.ts";
-import { OciLayout } from "../content/oci-layout.ts";
-import { readAll, streamOf } from "../content/verified.ts";
+import { readAll } from "../content/verified.ts";
 import type { RegistryOptions } from "./client.ts";
 import { ProxyHealth, proxyHeaders } from "./proxy.ts";
 import { RegistryStore } from "./store.ts";
@@ -22,15 +18,10 @@ let registry: FaultRegistry;
 let proxy: ForwardProxy;
 
 beforeEach(async () => {
-  const root = await mkdtemp(join(tmpdir(), "nt-proxy-"));
-  const layout = await OciLayout.open(root, { create: true });
-  await layout.push(BLOB, streamOf(BYTES));
-  [registry, proxy] = [await startFaultRegistry({ root }), await startForwardProxy()];
-  const servers = [registry, proxy];
-  onTestFinished(async () => {
-    for (const server of servers) await server[Symbol.asyncDispose]();
-    await rm(root, { recursive: true, force: true });
-  });
+  registry = await serveBlobFaultily(BYTES);
+  const started = await startForwardProxy();
+  proxy = started;
+  onTestFinished(() => started[Symbol.asyncDispose]());
 });
 
 function open(options: RegistryOptions = {}): RegistryStore {

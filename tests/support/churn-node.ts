@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { mkdtemp, readdir } from "node:fs/promises";
-import { type Containerd, startContainerd } from "./containerd.ts";
+import { type Containerd, startNodeContainerd } from "./containerd.ts";
 import { holdersOf } from "./holders.ts";
 import { endLostContainers } from "./lost-containers.ts";
 import { shellFiles, tarOfMachine } from "./machine-files.ts";
@@ -65,10 +65,7 @@ export class ChurnNode {
     };
     await waitFor("the registry", announced, { service: registry });
     const images = await makeImages(place, host);
-    const containerd = await startContainerd({
-      directory: place.path("c"),
-      snapshotters: { nydus: place.path("s.sock") },
-    });
+    const containerd = await startNodeContainerd(place);
     place.defer(() => containerd[Symbol.asyncDispose]());
     const node = new ChurnNode(place, { images, containerd, directory, host }, registry);
     await node.startSnapshotter();

@@ -11,6 +11,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { endLostContainers } from "./lost-containers.ts";
 import { umountAllUnder } from "./mounts.ts";
 import { type Output, type RunOptions, run, type Service, startService, waitFor } from "./process.ts";
+import type { Workspace } from "./workspace.ts";
 
 export interface ContainerdOptions {
   /** Made if missing; everything below it is removed at the end. */
@@ -107,6 +108,15 @@ export async function startContainerd(options: ContainerdOptions): Promise<Conta
       await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** In `c` of a workspace, on the snapshotter that it starts. */
+export function startNodeContainerd(
+  place: Workspace,
+  options: Omit<ContainerdOptions, "directory" | "snapshotters"> = {},
+): Promise<Containerd> {
+  const snapshotters = { nydus: place.path("s.sock") };
+  return startContainerd({ directory: place.path("c"), snapshotters, ...options });
 }
 
 function lines(output: Output): string[] {

@@ -9,7 +9,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
 import { ContainerdClient } from "../../lib/containerd/client.ts";
 import { type AuthConfigSchema, ImageService } from "../../lib/containerd/gen/cri_pb.ts";
-import { type Containerd, startContainerd } from "./containerd.ts";
+import { type Containerd, startNodeContainerd } from "./containerd.ts";
 import { ContainerState, RuntimeService } from "./gen/cri-runtime_pb.ts";
 import { waitFor } from "./process.ts";
 import type { Workspace } from "./workspace.ts";
@@ -23,14 +23,9 @@ export interface CriOptions {
 
 const CRI = 'plugins."io.containerd.grpc.v1.cri"';
 
-/** A containerd that a kubelet may use, in `c`, on the snapshotter that the workspace starts. */
+/** A node's containerd that a kubelet may use. */
 export async function startCriContainerd(place: Workspace, options: CriOptions): Promise<Containerd> {
-  return await startContainerd({
-    directory: place.path("c"),
-    snapshotters: { nydus: place.path("s.sock") },
-    cri: true,
-    config: criConfig(place.path("k"), options),
-  });
+  return await startNodeContainerd(place, { cri: true, config: criConfig(place.path("k"), options) });
 }
 
 /** Lines for config.toml; CNI's configuration and addresses are in the directory. */

@@ -1,14 +1,9 @@
 /** Each fault is seen by a plain HTTP client as what it claims to be. */
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { descriptorOf, sampleBytes } from "../../lib/content/contract.test-support.ts";
-import { OciLayout } from "../../lib/content/oci-layout.ts";
-import { streamOf } from "../../lib/content/verified.ts";
 import { RegistryStore } from "../../lib/registry/store.ts";
-import { type FaultRegistry, startFaultRegistry } from "./fault-registry.ts";
+import { type FaultRegistry, serveBlobFaultily } from "./fault-registry.ts";
 
 const BYTES = sampleBytes(300_000);
 const BLOB = descriptorOf(BYTES);
@@ -17,15 +12,7 @@ const PATH = `/v2/a/b/blobs/${BLOB.digest}`;
 let registry: FaultRegistry;
 
 beforeEach(async () => {
-  const root = await mkdtemp(join(tmpdir(), "nt-fault-"));
-  const layout = await OciLayout.open(root, { create: true });
-  await layout.push(BLOB, streamOf(BYTES));
-  const started = await startFaultRegistry({ root });
-  registry = started;
-  onTestFinished(async () => {
-    await started[Symbol.asyncDispose]();
-    await rm(root, { recursive: true, force: true });
-  });
+  registry = await serveBlobFaultily(BYTES);
 });
 
 function get(range?: string, init: RequestInit = {}): Promise<Response> {

@@ -10,6 +10,7 @@
  * @module
  */
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import {
   createServer,
   type IncomingHttpHeaders,
@@ -18,7 +19,13 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
+import { onTestFinished } from "vitest";
+import { descriptorOf } from "../../lib/content/contract.test-support.ts";
+import { OciLayout } from "../../lib/content/oci-layout.ts";
+import { streamOf } from "../../lib/content/verified.ts";
 import { createRegistryApp } from "../../lib/registry/server.ts";
 
 export type Fault =
@@ -85,6 +92,19 @@ export interface FaultRegistry extends AsyncDisposable {
   readonly sent: number;
   /** Forget the requests so far. */
   clear(): void;
+}
+
+/** Holds one blob, in every repository, until the test ends. */
+export async function serveBlobFaultily(bytes: Uint8Array): Promise<FaultRegistry> {
+  const root = await mkdtemp(join(tmpdir(), "nt-blob-"));
+  const layout = await OciLayout.open(root, { create: true });
+  await layout.push(descriptorOf(bytes), streamOf(bytes));
+  const registry = await startFaultRegistry({ root });
+  onTestFinished(async () => {
+    await registry[Symbol.asyncDispose]();
+    await rm(root, { recursive: true, force: true });
+  });
+  return registry;
 }
 
 type App = (request: Request) => Response | Promise<Response>;
