@@ -65,6 +65,9 @@ function compress(compressor: Compressor, chunk: Uint8Array): Uint8Array {
 /** No byte of an lz4 block stands for more: a match length grows by at most 255 a byte. */
 const MAX_LZ4_GAIN = 255;
 
+/** Output comes in one piece, so that nothing has to be put together; node:zlib allows no smaller ones. */
+const LEAST_PIECE = 64;
+
 /** @throws corrupt when the result is not exactly `size` bytes */
 export function decompressChunk(compressor: Compressor, stored: Uint8Array, size: number): Uint8Array {
   let chunk: Uint8Array;
@@ -87,7 +90,7 @@ function decompress(compressor: Compressor, stored: Uint8Array, size: number): U
     case "none":
       return stored;
     case "zstd":
-      return zstdDecompressSync(stored, { maxOutputLength: size });
+      return zstdDecompressSync(stored, { maxOutputLength: size, chunkSize: Math.max(size, LEAST_PIECE) });
     case "lz4_block": {
       // It allocates all of it at once.
       if (size > MAX_LZ4_GAIN * (stored.byteLength + 1))
@@ -98,6 +101,6 @@ function decompress(compressor: Compressor, stored: Uint8Array, size: number): U
       return lz4Decompress(sized);
     }
     case "gzip":
-      return gunzipSync(stored, { maxOutputLength: size });
+      return gunzipSync(stored, { maxOutputLength: size, chunkSize: Math.max(size, LEAST_PIECE) });
   }
 }
