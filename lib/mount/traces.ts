@@ -35,12 +35,15 @@ export interface TracedMount {
   readonly keepList?: (trace: Trace) => Promise<void>;
 }
 
+/** Without the image, whose bootstrap would stay in memory. */
+type RecordedMount = Omit<TracedMount, "image" | "paths">;
+
 export class Traces {
   readonly #directory: string;
   readonly #log: Logger;
   /** Mounts that are recorded, with what ends it. */
-  readonly #recording = new Map<string, { readonly mount: TracedMount; readonly timer: Timer }>();
-  readonly #records = new Map<string, TracedMount>();
+  readonly #recording = new Map<string, { readonly mount: RecordedMount; readonly timer: Timer }>();
+  readonly #records = new Map<string, RecordedMount>();
 
   constructor(cacheDirectory: string, log: Logger) {
     this.#directory = join(cacheDirectory, "traces");
@@ -53,8 +56,9 @@ export class Traces {
   }
 
   begin(mount: TracedMount): void {
-    const { id, image, blobs, paths } = mount;
-    if (mount.record !== undefined) this.#records.set(id, mount);
+    const { image, paths, ...recorded } = mount;
+    const { id, blobs } = recorded;
+    if (mount.record !== undefined) this.#records.set(id, recorded);
     const known = this.#known(mount);
     if (known === undefined) {
       const timer = setTimeout(() => {
@@ -62,15 +66,15 @@ export class Traces {
         void blobs.fillMargins();
       }, RECORD_MS);
       timer.unref();
-      this.#recording.set(id, { mount, timer });
+      this.#recording.set(id, { mount: recorded, timer });
     }
-    const kept = (): Promise<Trace | undefined> => this.#kept(mount);
+    const kept = (): Promise<Trace | undefined> => this.#kept(recorded);
     const sources = { id, image, blobs, log: this.#log, known, kept };
     void fetchAhead({ ...sources, ...(paths === undefined ? {} : { paths }) });
   }
 
   /** Many images have none, and a mount does without. */
-  async #kept({ id, blobs, keptList }: TracedMount): Promise<Trace | undefined> {
+  async #kept({ id, blobs, keptList }: RecordedMount): Promise<Trace | undefined> {
     try {
       return await keptList?.();
     } catch (error) {
@@ -96,7 +100,7 @@ export class Traces {
     patience.abort();
   }
 
-  #known({ trace, bootstrap }: TracedMount): Trace | undefined {
+  #known({ trace, bootstrap }: RecordedMount): Trace | undefined {
     try {
       return readTrace(trace ?? this.#path(bootstrap));
     } catch (error) {
