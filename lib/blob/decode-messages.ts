@@ -6,8 +6,8 @@ export interface DecodeJob {
   readonly job: number;
   readonly compressor: Compressor;
   readonly digester: ChunkDigester;
-  /** The stored chunks, back to back; handed over. */
-  readonly stored: Uint8Array<ArrayBuffer>;
+  /** The stored chunks, back to back, and behind them room for what they expand to. */
+  readonly slab: SharedArrayBuffer;
   readonly storedLengths: Uint32Array;
   /** Uncompressed. */
   readonly lengths: Uint32Array;
@@ -17,10 +17,13 @@ export interface DecodeJob {
   readonly digests: Uint8Array;
 }
 
+/** The expanded chunks lie in the slab, back to back. */
 export interface DecodedJob {
   readonly job: number;
-  /** The chunks back to back; handed over. */
-  readonly data: Uint8Array<ArrayBuffer>;
   /** 1 for each chunk that is what its digest says. */
   readonly good: Uint8Array;
+}
+
+export function total(lengths: Uint32Array): number {
+  return lengths.reduce((sum, length) => sum + length, 0);
 }

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { DecodeThreads, type StoredChunk } from "./decode-threads.ts";
+import { type Decoded, DecodeThreads, type StoredChunk } from "./decode-threads.ts";
 import { sampleBlob } from "./sample-blob.test-support.ts";
 
+const none: Decoded = { chunks: [], [Symbol.dispose]: () => {} };
 let threads: DecodeThreads;
 beforeEach(() => {
   threads = new DecodeThreads(2);
@@ -28,9 +29,9 @@ test.each(["zstd", "lz4_block", "none"] as const)(
     const { map, batch, contentOf } = await sample(compressor, 40);
     const decoded = await Promise.all([threads.decode(map, batch), threads.decode(map, batch.slice(3))]);
     for (const [i, skipped] of [0, 3].entries())
-      for (const [at, data] of (decoded[i] ?? []).entries())
+      for (const [at, data] of (decoded[i]?.chunks ?? []).entries())
         expect(Buffer.from(data ?? []).equals(contentOf(at + skipped))).toBe(true);
-    expect(decoded[0]).toHaveLength(40);
+    expect(decoded[0]?.chunks).toHaveLength(40);
   },
 );
 
@@ -38,9 +39,28 @@ test("DecodeThreads leaves out what is not what its digest says, or cannot be ex
   const { map, batch, contentOf } = await sample("none");
   const bad = batch.map(({ chunk, stored }) => ({ chunk, stored: stored.slice() }));
   bad[2]?.stored.fill(7, 0, 1);
-  const decoded = await threads.decode(map, bad);
-  expect(decoded?.map((data) => data !== undefined)).toEqual(batch.map((_, i) => i !== 2));
-  expect(Buffer.from(decoded?.[3] ?? []).equals(contentOf(3))).toBe(true);
+  using decoded = await threads.decode(map, bad);
+  expect(decoded?.chunks.map((data) => data !== undefined)).toEqual(batch.map((_, i) => i !== 2));
+  expect(Buffer.from(decoded?.chunks[3] ?? []).equals(contentOf(3))).toBe(true);
+});
+
+test("DecodeThreads has only so much memory for batches, and uses it again", async () => {
+  const { map, batch, contentOf } = await sample("zstd");
+  const held: Decoded[] = [];
+  let waiting = true;
+  for (let i = 0; i < 6; i++) held.push((await threads.decode(map, batch)) ?? none);
+  const late = threads.decode(map, batch).then((decoded) => {
+    waiting = false;
+    return decoded;
+  });
+  await Bun.sleep(20);
+  expect(waiting).toBe(true);
+  const [first] = held;
+  const memory = first?.chunks[0]?.buffer;
+  first?.[Symbol.dispose]();
+  const decoded = await late;
+  expect(decoded?.chunks[0]?.buffer).toBe(memory);
+  expect(Buffer.from(decoded?.chunks[5] ?? []).equals(contentOf(5))).toBe(true);
 });
 
 test("DecodeThreads leaves small batches, encrypted chunks and shared units to the caller", async () => {

@@ -5,9 +5,10 @@
  * @module
  */
 import { Worker } from "node:worker_threads";
-import { workerUrl } from "../base/worker.ts";
+import { smallHeap, workerUrl } from "../base/worker.ts";
 import { type ChunkMap, chunkDigest } from "../rafs/chunk-map.ts";
-import type { DecodedJob, DecodeJob } from "./decode-messages.ts";
+import { type DecodedJob, type DecodeJob, total } from "./decode-messages.ts";
+import { Slabs } from "./slabs.ts";
 
 /** A chunk as it lies in the blob. */
 export interface StoredChunk {
@@ -15,13 +16,18 @@ export interface StoredChunk {
   readonly stored: Uint8Array;
 }
 
-/** In the order of the batch: its data, or undefined for a chunk that is not what its digest says. */
-export type Decoded = readonly (Uint8Array | undefined)[];
+/** What became of a batch. Disposal gives its memory back: what is to stay must be copied before. */
+export interface Decoded extends Disposable {
+  /** In the order of the batch: its data, or undefined for a chunk that is not what its digest says. */
+  readonly chunks: readonly (Uint8Array | undefined)[];
+}
 
 /** Stored bytes of a batch for which a message to a thread costs less than it saves. */
 const LEAST = 64 << 10;
+/** Batches of a thread at once: one that it decodes, one that waits for it, and one that is being stored. */
+const BATCHES = 3;
 /** Milliseconds without work after which threads end: each holds some ten megabytes. */
-const IDLE = 10_000;
+const IDLE = 3000;
 
 interface Thread {
   readonly worker: Worker;
@@ -32,6 +38,7 @@ export class DecodeThreads implements AsyncDisposable {
   readonly #count: number;
   readonly #onIdle: () => void;
   readonly #threads: Thread[] = [];
+  readonly #slabs: Slabs;
   #last = 0;
   #idle: ReturnType<typeof setTimeout> | undefined;
 
@@ -42,24 +49,28 @@ export class DecodeThreads implements AsyncDisposable {
   constructor(count: number, onIdle: () => void = () => {}) {
     this.#count = count;
     this.#onIdle = onIdle;
+    this.#slabs = new Slabs(BATCHES * count);
   }
 
   /** @returns undefined where the caller should decode by itself. Never rejects */
   async decode(map: ChunkMap, batch: readonly StoredChunk[]): Promise<Decoded | undefined> {
     if (!isWorth(map, batch)) return undefined;
+    const lengths = Uint32Array.from(batch, ({ chunk }) => map.uncompressedLength[chunk] ?? 0);
+    const stored = batch.reduce((sum, { stored }) => sum + stored.byteLength, 0);
+    const slab = await this.#slabs.take(stored + total(lengths));
+    const request = jobOf(++this.#last, map, batch, { slab: slab.buffer, lengths });
     const thread = this.#leastBusy();
-    const request = jobOf(++this.#last, map, batch);
     const done = await new Promise<DecodedJob | undefined>((resolve) => {
       thread.jobs.set(request.job, resolve);
-      thread.worker.postMessage(request, [request.stored.buffer]);
+      thread.worker.postMessage(request);
     });
-    if (done === undefined) return undefined;
-    let at = 0;
-    return batch.map((_, i) => {
+    let at = stored;
+    const chunks = Array.from(lengths, (length, i) => {
       const start = at;
-      at += request.lengths[i] ?? 0;
-      return done.good[i] === 1 ? done.data.subarray(start, at) : undefined;
+      at += length;
+      return done?.good[i] === 1 ? new Uint8Array(slab.buffer, start, length) : undefined;
     });
+    return { chunks, [Symbol.dispose]: () => slab[Symbol.dispose]() };
   }
 
   /** Ends the threads when nothing more comes. */
@@ -67,8 +78,8 @@ export class DecodeThreads implements AsyncDisposable {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
       if (this.#threads.some(({ jobs }) => jobs.size > 0)) return this.restSoon();
-      void this[Symbol.asyncDispose]();
-      this.#onIdle();
+      this.#slabs.shrink();
+      void this[Symbol.asyncDispose]().then(this.#onIdle);
     }, IDLE);
     this.#idle.unref();
   }
@@ -83,7 +94,7 @@ export class DecodeThreads implements AsyncDisposable {
   }
 
   #start(): Thread {
-    const worker = new Worker(workerUrl("lib/blob/decode-worker.ts"));
+    const worker = new Worker(workerUrl("lib/blob/decode-worker.ts"), smallHeap);
     worker.unref();
     const thread: Thread = { worker, jobs: new Map() };
     worker.on("message", (done: DecodedJob) => {
@@ -113,24 +124,27 @@ function isWorth(map: ChunkMap, batch: readonly StoredChunk[]): boolean {
   return batch.reduce((sum, { stored }) => sum + stored.byteLength, 0) >= LEAST;
 }
 
-function jobOf(job: number, map: ChunkMap, batch: readonly StoredChunk[]): DecodeJob {
+function jobOf(
+  job: number,
+  map: ChunkMap,
+  batch: readonly StoredChunk[],
+  { slab, lengths }: Pick<DecodeJob, "slab" | "lengths">,
+): DecodeJob {
   const digests = new Uint8Array(32 * batch.length);
   for (const [i, { chunk }] of batch.entries()) digests.set(chunkDigest(map, chunk), 32 * i);
-  const storedLengths = Uint32Array.from(batch, ({ stored }) => stored.byteLength);
-  // Of its own, to be handed over: what arrived may share its memory with the rest of the answer.
-  const stored = new Uint8Array(storedLengths.reduce((sum, length) => sum + length, 0));
+  const into = new Uint8Array(slab);
   let at = 0;
-  for (const { stored: bytes } of batch) {
-    stored.set(bytes, at);
-    at += bytes.byteLength;
+  for (const { stored } of batch) {
+    into.set(stored, at);
+    at += stored.byteLength;
   }
   return {
     job,
     compressor: map.compressor,
     digester: map.digester,
-    stored,
-    storedLengths,
-    lengths: Uint32Array.from(batch, ({ chunk }) => map.uncompressedLength[chunk] ?? 0),
+    slab,
+    storedLengths: Uint32Array.from(batch, ({ stored }) => stored.byteLength),
+    lengths,
     compressed: Uint8Array.from(batch, ({ chunk }) => map.compressed[chunk] ?? 0),
     digests,
   };

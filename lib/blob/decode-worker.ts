@@ -6,7 +6,8 @@
 import { parentPort } from "node:worker_threads";
 import { decompressChunk } from "../base/compression.ts";
 import { type ChunkDigester, type ChunkHasher, chunkHasher, sameBytes } from "../base/digest.ts";
-import type { DecodedJob, DecodeJob } from "./decode-messages.ts";
+import { release } from "../base/memory.ts";
+import { type DecodedJob, type DecodeJob, total } from "./decode-messages.ts";
 
 const hashers = new Map<ChunkDigester, ChunkHasher>();
 
@@ -17,26 +18,27 @@ async function hasherOf(digester: ChunkDigester): Promise<ChunkHasher> {
 }
 
 async function decode(request: DecodeJob): Promise<void> {
-  const { job, compressor, stored, storedLengths, lengths, compressed, digests } = request;
+  const { job, compressor, slab, storedLengths, lengths, compressed, digests } = request;
   const hasher = await hasherOf(request.digester);
-  const data = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
+  const bytes = new Uint8Array(slab);
   const good = new Uint8Array(lengths.length);
-  let [from, to] = [0, 0];
+  let [from, to] = [0, total(storedLengths)];
   for (const [i, length] of lengths.entries()) {
     const end = from + (storedLengths[i] ?? 0);
     const digest = digests.subarray(i * 32, i * 32 + 32);
     try {
       const used = compressed[i] === 1 ? compressor : "none";
-      const chunk = decompressChunk(used, stored.subarray(from, end), length);
+      const chunk = decompressChunk(used, bytes.subarray(from, end), length);
       if (sameBytes(hasher.digest(chunk), digest)) good[i] = 1;
-      data.set(chunk, to);
+      bytes.set(chunk, to);
+      if (used !== "none") release(chunk);
     } catch {
       // The owner looks again at what is not good, and says what is wrong with it.
     }
     from = end;
     to += length;
   }
-  parentPort?.postMessage({ job, data, good } satisfies DecodedJob, [data.buffer]);
+  parentPort?.postMessage({ job, good } satisfies DecodedJob);
 }
 
 parentPort?.on("message", (request: DecodeJob) => void decode(request));

@@ -261,12 +261,12 @@ export class BlobReader {
 
   /** Expands, checks, stores and hands out what has arrived. Never rejects. */
   async #decode(batch: readonly StoredChunk[], decoder: ChunkDecoder, places: Places): Promise<void> {
-    const decoded = await this.#options.threads?.decode(this.blob.map, batch);
+    using decoded = await this.#options.threads?.decode(this.blob.map, batch);
     const ready: FetchedChunk[] = [];
     for (const [i, arrived] of batch.entries()) {
       const { chunk } = arrived;
       try {
-        const data = decoded?.[i] ?? (await this.#requests.verified(arrived, decoder, places));
+        const data = decoded?.chunks[i] ?? (await this.#requests.verified(arrived, decoder, places));
         ready.push({ chunk, data });
       } catch (error) {
         this.#pending.fail(chunk, error);
@@ -298,7 +298,8 @@ export class BlobReader {
     }
     for (const { chunk, data } of batch) {
       this.counters.chunks++;
-      this.#pending.arrived(chunk, cached ? undefined : data);
+      // A copy: its memory is used again.
+      this.#pending.arrived(chunk, cached ? undefined : data.slice());
     }
   }
 }
