@@ -179,9 +179,10 @@ export class DelayedReply {
   readonly #buffer: Uint8Array;
   readonly #view: DataView;
 
-  constructor(uniqueLow: number, uniqueHigh: number, size: number) {
-    this.#buffer = new Uint8Array(OUT.SIZE + size);
-    this.#view = new DataView(this.#buffer.buffer);
+  /** @param room for the header and `size` bytes; everything that is sent of it must be filled */
+  constructor(uniqueLow: number, uniqueHigh: number, size: number, room = new Uint8Array(OUT.SIZE + size)) {
+    this.#buffer = room.subarray(0, OUT.SIZE + size);
+    this.#view = new DataView(room.buffer, room.byteOffset);
     this.#view.setUint32(OUT.UNIQUE, uniqueLow, true);
     this.#view.setUint32(OUT.UNIQUE + 4, uniqueHigh, true);
   }

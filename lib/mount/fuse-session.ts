@@ -24,12 +24,13 @@ import {
 import { MEANINGS, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { isRoot } from "../base/self.ts";
-import { workerUrl } from "../base/worker.ts";
+import { smallHeap, workerUrl } from "../base/worker.ts";
 import type { BlobReader } from "../blob/reader.ts";
 import { DelayedReply } from "./fuse-channel.ts";
 import type { Device, FromWorker, MissedRead, ToWorker, WorkerSetup } from "./fuse-messages.ts";
 import { mountAsUser, unmountAsUser } from "./fusermount.ts";
 import { mountAt } from "./mount-table.ts";
+import { ReplyBuffers } from "./reply-buffers.ts";
 
 export interface FuseSessionOptions {
   /** Of the session, for whoever keeps its descriptor: letters, digits and "-". */
@@ -65,6 +66,7 @@ export class FuseSession implements AsyncDisposable {
   readonly #threads: readonly Thread[];
   /** Requests that wait for data, by their unique number. */
   readonly #waiting = new Map<string, DelayedReply>();
+  readonly #buffers = new ReplyBuffers();
   #mounted = true;
 
   private constructor(fd: number, options: FuseSessionOptions) {
@@ -128,6 +130,7 @@ export class FuseSession implements AsyncDisposable {
       ...(options.bootstrap === undefined ? {} : { bootstrap: { path: options.bootstrap } }),
     };
     const worker = new Worker(workerUrl("lib/mount/fuse-worker.ts"), {
+      ...smallHeap,
       workerData: setup,
       transferList: [port2],
     });
@@ -184,11 +187,14 @@ export class FuseSession implements AsyncDisposable {
     const key = `${uniqueHigh}:${uniqueLow}`;
     let size = 0;
     for (let i = 2; i < pieces.length; i += 3) size += pieces[i] ?? 0;
-    const reply = new DelayedReply(uniqueLow, uniqueHigh, size);
+    const room = this.#buffers.take();
+    const reply = new DelayedReply(uniqueLow, uniqueHigh, size, room);
     this.#waiting.set(key, reply);
     try {
       await this.#fill(reply.data, pieces);
       if (this.#waiting.get(key) === reply) reply.send(this.#fd);
+      // Not after an error: of several reads that fill it one may still be under way.
+      this.#buffers.giveBack(room);
     } catch (error) {
       const known = toNydusError(error, "answer a read");
       if (this.#waiting.get(key) !== reply) return;
