@@ -7,13 +7,13 @@
 import { closeSync, fstatSync, ftruncateSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isOpenElsewhere, punchHole } from "../../ffi/libc.ts";
-import { sameBytes } from "../base/digest.ts";
 import { alignUp } from "../base/math.ts";
 import { type ChunkMap, chunkAt, chunkDigest } from "../rafs/chunk-map.ts";
 import { type CacheView, GROUP, lastGroup, touch } from "./cache-view.ts";
 import { type ChunkState, type Claim, ClaimTable, type OpenedClaims } from "./claims.ts";
 import { DirectReads } from "./direct-reads.ts";
 import { Holds } from "./holds.ts";
+import { KnownChunks } from "./known-chunks.ts";
 import { lockedFile } from "./locked-file.ts";
 import { BLOCK, clearReady, isReady, type ReadyMap, readyMap, setReady } from "./ready-map.ts";
 
@@ -41,11 +41,9 @@ export class CacheFile implements Disposable {
   readonly #directory: string;
   readonly #temporary: boolean;
   readonly #table: ClaimTable;
-  readonly #known = new Map<number, Claim>();
+  #known: KnownChunks;
   /** Blocks of chunks that are known, whether they are in the file or not. */
   readonly #blocks: ReadyMap;
-  /** Known chunks by the group that they start in, ascending; made when first needed. */
-  #groups: Map<number, Claim[]> | undefined;
   readonly #holds = new Holds();
   readonly #direct: DirectReads;
   #pins = 0;
@@ -70,7 +68,8 @@ export class CacheFile implements Disposable {
     this.#blocks = readyMap(bytes);
     this.used = new Uint32Array(new SharedArrayBuffer(4 * (lastGroup(0, bytes) + 1)));
     // A file that became shorter holds nothing behind its end, whatever is claimed.
-    for (const claim of opened.claims) if (claim.offset + claim.length <= size.found) this.#load(claim);
+    const inside = opened.claims.filter(({ offset, length }) => offset + length <= size.found);
+    this.#known = KnownChunks.of(inside.filter((claim) => this.#isUsable(claim)));
   }
 
   /** @returns undefined when another process has it */
@@ -89,15 +88,11 @@ export class CacheFile implements Disposable {
     );
   }
 
-  #load(claim: Claim): void {
-    const { offset, length } = claim;
-    if (offset % BLOCK !== 0 || length === 0 || this.#touches(offset, offset + length)) return;
-    this.#know(claim);
-  }
-
-  #know(claim: Claim): void {
-    this.#known.set(claim.offset, claim);
-    setReady(this.#blocks, claim.offset, claim.offset + claim.length);
+  /** Of claims on the same blocks the first one counts. */
+  #isUsable({ offset, length }: Claim): boolean {
+    if (offset % BLOCK !== 0 || length === 0 || this.#touches(offset, offset + length)) return false;
+    setReady(this.#blocks, offset, offset + length);
+    return true;
   }
 
   /** Whether every chunk of the map equals what is known at its place, or touches nothing known. */
@@ -105,10 +100,10 @@ export class CacheFile implements Disposable {
     for (let i = 0; i < map.count; i++) {
       const offset = map.uncompressedOffset[i] ?? 0;
       const length = map.uncompressedLength[i] ?? 0;
-      const known = this.#known.get(offset);
-      if (known === undefined) {
+      const known = this.#known.find(offset);
+      if (known < 0) {
         if (this.#touches(offset, offset + length)) return false;
-      } else if (known.length !== length || !sameBytes(known.digest, chunkDigest(map, i))) return false;
+      } else if (!this.#known.isSame(known, length, chunkDigest(map, i))) return false;
     }
     return true;
   }
@@ -121,13 +116,11 @@ export class CacheFile implements Disposable {
 
   /** Precondition: `agreesWith(map)`. */
   reserve(map: ChunkMap): void {
+    this.#known = this.#known.with(map);
     for (let i = 0; i < map.count; i++) {
       const offset = map.uncompressedOffset[i] ?? 0;
-      if (this.#known.has(offset)) continue;
-      const length = map.uncompressedLength[i] ?? 0;
-      this.#know({ offset, length, digest: chunkDigest(map, i), state: "absent", slot: undefined });
+      setReady(this.#blocks, offset, offset + (map.uncompressedLength[i] ?? 0));
     }
-    this.#groups = undefined;
   }
 
   get capacity(): number {
@@ -145,12 +138,12 @@ export class CacheFile implements Disposable {
   }
 
   stateOf(offset: number): ChunkState {
-    return this.#known.get(offset)?.state ?? "absent";
+    return this.#known.state(this.#known.find(offset));
   }
 
-  /** Everything that the file holds or may hold, in no order. */
-  *claims(): Generator<Readonly<Claim>> {
-    for (const claim of this.#known.values()) if (claim.state !== "absent") yield claim;
+  /** Positions of those of the chunks that are known. */
+  #find(offsets: readonly number[]): number[] {
+    return offsets.map((offset) => this.#known.find(offset)).filter((chunk) => chunk >= 0);
   }
 
   /**
@@ -159,22 +152,18 @@ export class CacheFile implements Disposable {
    * @param state "checked" when it was read back
    */
   mark(offsets: readonly number[], state: "stored" | "checked"): void {
-    const news = offsets.flatMap((offset) => this.#known.get(offset) ?? []).filter((c) => c.state !== state);
+    const news = this.#find(offsets).filter((chunk) => this.#known.state(chunk) !== state);
     this.#change(news, state);
-    for (const { offset, length } of news)
-      for (const user of this.users) setReady(user.view.ready, offset, offset + length);
+    for (const chunk of news)
+      for (const user of this.users)
+        setReady(user.view.ready, this.#known.offset(chunk), this.#known.end(chunk));
   }
 
   /** In memory as on disk, or neither. */
-  #change(claims: readonly Claim[], state: ChunkState): void {
-    const before = claims.map((claim) => claim.state);
-    for (const claim of claims) claim.state = state;
-    try {
-      this.#table.write(claims);
-    } catch (error) {
-      for (const [i, claim] of claims.entries()) claim.state = before[i] ?? "absent";
-      throw error;
-    }
+  #change(chunks: readonly number[], state: ChunkState): void {
+    const claims = chunks.map((chunk): Claim => ({ ...this.#known.at(chunk), state }));
+    this.#table.write(claims);
+    for (const [i, claim] of claims.entries()) this.#known.set(chunks[i] ?? 0, claim);
   }
 
   touch(offset: number, length: number): void {
@@ -204,8 +193,13 @@ export class CacheFile implements Disposable {
 
   /** Groups that hold chunks, and when each was last used. */
   *groups(): Generator<{ readonly group: number; readonly used: number }> {
-    for (const [group, claims] of this.#grouped())
-      if (claims.some(({ state }) => state !== "absent")) yield { group, used: this.lastUse(group) };
+    let last = -1;
+    for (let chunk = 0; chunk < this.#known.count; chunk++) {
+      const group = Math.floor(this.#known.offset(chunk) / GROUP);
+      if (group === last || this.#known.state(chunk) === "absent") continue;
+      last = group;
+      yield { group, used: this.lastUse(group) };
+    }
   }
 
   /** A chunk's use is noted in every group that it touches. */
@@ -215,27 +209,24 @@ export class CacheFile implements Disposable {
     return latest;
   }
 
-  /** All groups that chunks of this one lie in. */
-  #span(group: number): number[] {
-    const last = this.#grouped().get(group)?.at(-1);
-    const end = last === undefined ? group : lastGroup(last.offset, last.offset + last.length);
-    return Array.from({ length: end - group + 1 }, (_, i) => group + i);
+  /** Positions of the chunks that start in it. */
+  #startingIn(group: number): number[] {
+    return this.#known.between(group * GROUP, (group + 1) * GROUP);
   }
 
-  #grouped(): ReadonlyMap<number, Claim[]> {
-    this.#groups ??= Map.groupBy(
-      [...this.#known.values()].sort((a, b) => a.offset - b.offset),
-      ({ offset }) => Math.floor(offset / GROUP),
-    );
-    return this.#groups;
+  /** All groups that chunks of this one lie in. */
+  #span(group: number): number[] {
+    const last = this.#startingIn(group).at(-1);
+    const end = last === undefined ? group : lastGroup(this.#known.offset(last), this.#known.end(last));
+    return Array.from({ length: end - group + 1 }, (_, i) => group + i);
   }
 
   /** Gives the space of a group's chunks back, unless somebody needs them. @returns whether it did */
   evict(group: number): boolean {
     if (this.#span(group).some((each) => this.#holds.has(each)) || this.pinned) return false;
-    const gone = (this.#grouped().get(group) ?? []).filter(({ state }) => state !== "absent");
+    const gone = this.#startingIn(group).filter((chunk) => this.#known.state(chunk) !== "absent");
     try {
-      this.drop(gone.map(({ offset }) => offset));
+      this.#drop(gone);
     } catch {
       // What cannot be written down as gone stays.
       return false;
@@ -247,11 +238,16 @@ export class CacheFile implements Disposable {
    * The chunks' data does not count any more. It stays where it is; `docs/decisions/eviction.md` explains the order.
    */
   drop(offsets: readonly number[]): void {
-    const gone = offsets.flatMap((offset) => this.#known.get(offset) ?? []);
+    this.#drop(this.#find(offsets));
+  }
+
+  #drop(gone: readonly number[]): void {
     this.#change(gone, "absent");
     for (const user of this.users)
-      for (const { offset, length } of gone)
-        if (describes(user.map, offset)) clearReady(user.view.ready, offset, offset + length);
+      for (const chunk of gone) {
+        const offset = this.#known.offset(chunk);
+        if (describes(user.map, offset)) clearReady(user.view.ready, offset, this.#known.end(chunk));
+      }
     Atomics.add(this.drops, 0, 1);
   }
 
@@ -259,18 +255,17 @@ export class CacheFile implements Disposable {
   punchUnclaimed(offsets: readonly number[]): void {
     // A mount that stands on the file may still read there what was found damaged.
     if (this.pinned) return;
-    const absent = offsets.flatMap((offset) => this.#known.get(offset) ?? []);
-    this.#punch(absent.filter(({ state }) => state === "absent"));
+    this.#punch(this.#find(offsets).filter((chunk) => this.#known.state(chunk) === "absent"));
   }
 
   /** Neighbours with one call each. */
-  #punch(claims: readonly Claim[]): boolean {
+  #punch(chunks: readonly number[]): boolean {
     let done = true;
-    for (let i = 0; i < claims.length; ) {
-      const start = claims[i]?.offset ?? 0;
+    for (let i = 0; i < chunks.length; ) {
+      const start = this.#known.offset(chunks[i] ?? 0);
       let end = start;
-      for (; i < claims.length && claims[i]?.offset === end; i++)
-        end = alignUp(end + (claims[i]?.length ?? 0), BLOCK);
+      for (; i < chunks.length && this.#known.offset(chunks[i] ?? 0) === end; i++)
+        end = alignUp(this.#known.end(chunks[i] ?? 0), BLOCK);
       done = punchHole(this.fd, start, end - start) === 0 && done;
     }
     return done;

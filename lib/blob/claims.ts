@@ -51,7 +51,8 @@ const record = struct(64, {
  * "stored": written by us. "checked": read back since, and found whole.
  */
 export type ChunkState = "absent" | "suspect" | "stored" | "checked";
-const STATES: readonly ChunkState[] = ["absent", "suspect", "stored", "checked"];
+/** In the order of their numbers on disk. */
+export const CHUNK_STATES: readonly ChunkState[] = ["absent", "suspect", "stored", "checked"];
 
 export interface Claim {
   /** Uncompressed offset in the blob, and length. */
@@ -216,7 +217,7 @@ function isOurs(was: ReturnType<typeof header.read>, digester: ChunkDigester): b
 }
 
 function encode({ offset, length, digest, state }: Claim): Uint8Array {
-  const out = record.encode({ offset, length, digest, state: STATES.indexOf(state) });
+  const out = record.encode({ offset, length, digest, state: CHUNK_STATES.indexOf(state) });
   record.fields.check.write(viewOf(out), 0, checksum(out));
   return out;
 }
@@ -230,7 +231,7 @@ function readClaims(table: Uint8Array, digester: ChunkDigester): Claim[] {
   for (let at = record.size, slot = 0; at + record.size <= table.byteLength; at += record.size, slot++) {
     if (record.fields.check.read(view, at) !== checksum(table.subarray(at, at + record.size))) continue;
     const { offset, length, digest, state } = record.read(view, at);
-    const known = STATES[state] ?? "absent";
+    const known = CHUNK_STATES[state] ?? "absent";
     if (known !== "absent") claims.push({ offset, length, digest, state: known, slot });
   }
   return claims;

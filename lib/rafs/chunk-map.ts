@@ -123,7 +123,7 @@ export function emptyChunkMap(facts: MapFacts, count: number): ChunkMap {
 }
 
 /** Index of the last chunk that starts at or before `offset`, or -1. */
-export function chunkAt(map: ChunkMap, offset: number): number {
+export function chunkAt(map: Pick<ChunkMap, "count" | "uncompressedOffset">, offset: number): number {
   let low = -1;
   let high = map.count - 1;
   while (low < high) {
