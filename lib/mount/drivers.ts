@@ -15,12 +15,10 @@ import { unmount } from "./erofs.ts";
 import { mountErofsAside } from "./erofs-aside.ts";
 import { type ErofsImage, erofsImage } from "./erofs-image.ts";
 import { FuseSession, type FuseSessionOptions } from "./fuse-session.ts";
+import { FuseThreads } from "./fuse-threads.ts";
 import type { ImageBlobs, ServedBlob } from "./image-blobs.ts";
 import type { MountedDriver, MountRequest } from "./mount-request.ts";
 import { mountAt } from "./mount-table.ts";
-
-/** Threads that answer one FUSE file system. Two keep both of a small node's cores reading. */
-const THREADS = 2;
 
 type KernelDriver = Exclude<MountedDriver, "fuse">;
 /** In the order in which `auto` tries them. */
@@ -56,6 +54,7 @@ interface DrivableImage {
 
 export class Drivers implements AsyncDisposable {
   readonly #options: DriversOptions;
+  readonly #threads = new FuseThreads();
   #devices: FuseSession | undefined;
 
   constructor(options: DriversOptions) {
@@ -191,7 +190,7 @@ export class Drivers implements AsyncDisposable {
       devices: blobs.devices.map((device, index) => ({ ...device, index })),
       readers: new Map(blobs.blobs.map((blob, index) => [index, blob.reader])),
       allowOther: true,
-      threads: THREADS,
+      threads: this.#threads,
       log: this.#options.log,
     };
   }
@@ -204,7 +203,7 @@ export class Drivers implements AsyncDisposable {
       devices: served.map((blob) => blob.device),
       readers: new Map(served.map((blob) => [blob.device.index, blob.reader])),
       allowOther: false,
-      threads: THREADS,
+      threads: this.#threads,
       log: this.#options.log,
     };
   }
@@ -223,6 +222,7 @@ export class Drivers implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#devices?.unmount({ force: true });
     this.#devices = undefined;
+    await this.#threads[Symbol.asyncDispose]();
   }
 }
 

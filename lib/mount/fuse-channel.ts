@@ -35,7 +35,8 @@ function replyBuffer(): Uint8Array {
 }
 
 export class FuseChannel {
-  readonly fd: number;
+  /** May be another one when its file system has gone. */
+  fd: number;
   readonly request = new Uint8Array(REQUEST_BUFFER);
   readonly reply = replyBuffer();
   readonly #in = new DataView(this.request.buffer);

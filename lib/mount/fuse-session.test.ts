@@ -12,8 +12,15 @@ import { sampleBlob } from "../blob/sample-blob.test-support.ts";
 import { sampleTree } from "../rafs/sample-tree.test-support.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
 import { FuseSession } from "./fuse-session.ts";
+import { FuseThreads } from "./fuse-threads.ts";
 
 const TRIES = 10;
+
+function fuseThreads(): FuseThreads {
+  const threads = new FuseThreads();
+  onTestFinished(() => threads[Symbol.asyncDispose]());
+  return threads;
+}
 
 /** A file system whose data comes when `data` resolves. */
 async function mountWaiting(directory: string, data: Promise<void>) {
@@ -31,7 +38,14 @@ async function mountWaiting(directory: string, data: Promise<void>) {
     return data;
   };
   const session = FuseSession.mount({
-    ...{ name: "fuse-0", mountpoint, source: "test", allowOther: false, threads: 2, log: quietLogger },
+    ...{
+      name: "fuse-0",
+      mountpoint,
+      source: "test",
+      allowOther: false,
+      threads: fuseThreads(),
+      log: quietLogger,
+    },
     devices: [device],
     readers: new Map([[0, { read } as unknown as BlobReader]]),
   });
@@ -73,19 +87,25 @@ test("data that comes after the unmount is written to no other file", async () =
   expect(written).toBe("");
 });
 
-test("a file system that is gone no longer holds its bootstrap", async () => {
+test("threads serve one file system after another, and let go of each one's bootstrap", async () => {
   const directory = mkdtempSync(join(tmpdir(), "nydus-fuse-"));
   onTestFinished(() => rmSync(directory, { recursive: true }));
-  const [bootstrap, mountpoint] = [join(directory, "image.boot"), join(directory, "mnt")];
-  const { root, blobs } = sampleTree();
-  writeFileSync(bootstrap, writeBootstrap(root, blobs.options));
+  const mountpoint = join(directory, "mnt");
   mkdirSync(mountpoint);
-  const session = FuseSession.mount({
-    ...{ name: "fuse-0", mountpoint, source: "test", allowOther: false, threads: 2, log: quietLogger },
-    ...{ bootstrap, devices: [], readers: new Map() },
-  });
-  const isHeld = (): boolean => readFileSync("/proc/self/maps", "utf8").includes(bootstrap);
-  await waitFor("threads to map it", isHeld);
-  await session.unmount();
-  expect(isHeld()).toBe(false);
+  const threads = fuseThreads();
+  const { root, blobs } = sampleTree();
+  for (const name of ["fuse-1", "fuse-2", "fuse-3"]) {
+    const bootstrap = join(directory, `${name}.boot`);
+    writeFileSync(bootstrap, writeBootstrap(root, blobs.options));
+    const session = FuseSession.mount({
+      ...{ name, mountpoint, source: "test", allowOther: false, threads, log: quietLogger },
+      ...{ bootstrap, devices: [], readers: new Map() },
+    });
+    const { stdout } = await run("find", [mountpoint, "-maxdepth", "1", "-printf", "."]);
+    expect(stdout).toHaveLength(root.entries.size + 1);
+    const isHeld = (): boolean => readFileSync("/proc/self/maps", "utf8").includes(bootstrap);
+    expect(isHeld()).toBe(true);
+    await session.unmount();
+    expect(isHeld()).toBe(false);
+  }
 });

@@ -5,7 +5,6 @@
  * @module
  */
 import { writeFileSync } from "node:fs";
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { MAX_READ, NOTIFY_RESEND, OUT } from "../../ffi/fuse.ts";
 import {
   addressOf,
@@ -24,10 +23,10 @@ import {
 import { MEANINGS, NydusError, toNydusError } from "../base/error.ts";
 import type { Logger } from "../base/log.ts";
 import { isRoot } from "../base/self.ts";
-import { smallHeap, workerUrl } from "../base/worker.ts";
 import type { BlobReader } from "../blob/reader.ts";
 import { DelayedReply } from "./fuse-channel.ts";
-import type { Device, FromWorker, MissedRead, ToWorker, WorkerSetup } from "./fuse-messages.ts";
+import type { Device, MissedRead, ToWorker } from "./fuse-messages.ts";
+import type { FuseThread, FuseThreads } from "./fuse-threads.ts";
 import { mountAsUser, unmountAsUser } from "./fusermount.ts";
 import { mountAt } from "./mount-table.ts";
 import { ReplyBuffers } from "./reply-buffers.ts";
@@ -44,18 +43,15 @@ export interface FuseSessionOptions {
   readonly readers: ReadonlyMap<number, BlobReader>;
   /** Any user may enter; what they may do there is decided by the image's modes. */
   readonly allowOther: boolean;
-  readonly threads: number;
+  readonly threads: FuseThreads;
   readonly log: Logger;
 }
 
+/** For one file system. Two keep both of a small node's cores reading. */
+const THREADS = 2;
+
 /** Without users a file system is gone at once. */
 const LAST_USER_MS = 1000;
-
-interface Thread {
-  readonly worker: Worker;
-  readonly inbox: MessagePort;
-  readonly ended: Promise<number>;
-}
 
 export class FuseSession implements AsyncDisposable {
   readonly name: string;
@@ -63,7 +59,7 @@ export class FuseSession implements AsyncDisposable {
   readonly #fd: number;
   readonly #log: Logger;
   readonly #readers: Map<number, BlobReader>;
-  readonly #threads: readonly Thread[];
+  readonly #threads: readonly FuseThread[];
   /** Requests that wait for data, by their unique number. */
   readonly #waiting = new Map<string, DelayedReply>();
   readonly #buffers = new ReplyBuffers();
@@ -75,7 +71,7 @@ export class FuseSession implements AsyncDisposable {
     this.#fd = fd;
     this.#log = options.log;
     this.#readers = new Map(options.readers);
-    this.#threads = Array.from({ length: options.threads }, () => this.#startThread(options));
+    this.#threads = Array.from({ length: THREADS }, () => this.#startThread(options));
   }
 
   static mount(options: FuseSessionOptions): FuseSession {
@@ -121,31 +117,16 @@ export class FuseSession implements AsyncDisposable {
     return this.#fd;
   }
 
-  #startThread(options: FuseSessionOptions): Thread {
-    const { port1, port2 } = new MessageChannel();
-    const setup: WorkerSetup & { inbox: MessagePort } = {
-      fd: this.#fd,
-      devices: options.devices,
-      inbox: port2,
-      ...(options.bootstrap === undefined ? {} : { bootstrap: { path: options.bootstrap } }),
-    };
-    const worker = new Worker(workerUrl("lib/mount/fuse-worker.ts"), {
-      ...smallHeap,
-      workerData: setup,
-      transferList: [port2],
-    });
-    const ended = new Promise<number>((resolve) => {
-      worker.on("message", (message: FromWorker) => {
-        if (message.kind === "ended") resolve(message.errno);
-        else if (message.kind === "read") void this.#answer(message);
+  #startThread({ threads, devices, bootstrap }: FuseSessionOptions): FuseThread {
+    const image = bootstrap === undefined ? {} : { bootstrap: { path: bootstrap } };
+    return threads.start({
+      setup: { fd: this.#fd, devices, ...image },
+      onMessage: (message) => {
+        if (message.kind === "read") void this.#answer(message);
         else this.#interrupt(message.uniqueLow, message.uniqueHigh);
-      });
-      worker.on("error", (error) => {
-        this.#log.error(toNydusError(error, `serve "${this.mountpoint}"`).message);
-        resolve(ERRNO.EIO);
-      });
+      },
+      onError: (error) => this.#log.error(toNydusError(error, `serve "${this.mountpoint}"`).message),
     });
-    return { worker, inbox: port1, ended };
   }
 
   /**
@@ -235,10 +216,7 @@ export class FuseSession implements AsyncDisposable {
     this.#mounted = false;
     if (force && !isRoot() && !(await this.#endsSoon())) return this.#desert();
     await this.ended;
-    for (const thread of this.#threads) {
-      thread.inbox.close();
-      await thread.worker.terminate();
-    }
+    for (const thread of this.#threads) await thread.release();
     // Who waited has got an error from the kernel. Late replies would go to whatever has this number next.
     this.#waiting.clear();
     close(this.#fd);

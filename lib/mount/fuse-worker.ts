@@ -1,11 +1,11 @@
 /**
  * A serving thread: blocks on the FUSE descriptor, answers what it can, passes on what needs fetching. The thread never
- * returns to its event loop while the file system lives.
+ * returns to its event loop while a file system lives.
  *
  * @module
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
-import { type MessagePort, parentPort, workerData } from "node:worker_threads";
+import { type MessagePort, parentPort } from "node:worker_threads";
 import { OP } from "../../ffi/fuse.ts";
 import { ERRNO, type MappedFile, mapFile } from "../../ffi/libc.ts";
 import { openImage } from "../rafs/image.ts";
@@ -52,15 +52,21 @@ function serve(channel: FuseChannel, served: Operations, send: (message: FromWor
   }
 }
 
-const setup = workerData as WorkerSetup & { inbox: MessagePort };
+/** Its buffers serve all file systems. */
+const channel = new FuseChannel(-1);
 const send = (message: FromWorker): void => parentPort?.postMessage(message);
-const devices = new DeviceSet(setup.devices, setup.inbox, send);
-const bootstrap = setup.bootstrap === undefined ? undefined : mapped(setup.bootstrap.path);
-const operations =
-  bootstrap === undefined
-    ? new DeviceOperations(devices)
-    : new TreeOperations(openImage(bootstrap.bytes), devices);
-const errno = serve(new FuseChannel(setup.fd), operations, send);
-// A removed image's file would take room on the disk for as long as the process lives.
-bootstrap?.unmap();
-send({ kind: "ended", errno });
+
+/** One file system after another. */
+parentPort?.on("message", (setup: WorkerSetup & { inbox: MessagePort }) => {
+  const devices = new DeviceSet(setup.devices, setup.inbox, send);
+  const bootstrap = setup.bootstrap === undefined ? undefined : mapped(setup.bootstrap.path);
+  const operations =
+    bootstrap === undefined
+      ? new DeviceOperations(devices)
+      : new TreeOperations(openImage(bootstrap.bytes), devices);
+  channel.fd = setup.fd;
+  const errno = serve(channel, operations, send);
+  // A removed image's file would take room on the disk for as long as the process lives.
+  bootstrap?.unmap();
+  send({ kind: "ended", errno });
+});
