@@ -143,13 +143,7 @@ export class BlobWriter implements Disposable {
       digest: this.#digests.keep(digest),
       crc: 0,
     };
-    this.#uncompressedSize += alignUp(size, ALIGNMENT);
-    assertBlobLimits({
-      chunks: this.#chunks.length + 1,
-      uncompressedSize: this.#uncompressedSize,
-      storedSize: this.#file.size,
-    });
-    this.#chunks.push(chunk);
+    this.#append(chunk);
     this.#dict.add(chunk);
     if (this.#batches?.takes(size, origin.wholeFile) === true) this.#batches.add(ordinal, bytes);
     else {
@@ -173,14 +167,18 @@ export class BlobWriter implements Disposable {
       compressedSize: size,
       uncompressedOffset: this.#uncompressedSize,
     };
-    this.#uncompressedSize += alignUp(from.uncompressedSize, ALIGNMENT);
+    this.#append(chunk);
+    return chunk;
+  }
+
+  #append(chunk: Mutable<ChunkRef>): void {
+    this.#uncompressedSize += alignUp(chunk.uncompressedSize, ALIGNMENT);
     assertBlobLimits({
       chunks: this.#chunks.length + 1,
       uncompressedSize: this.#uncompressedSize,
       storedSize: this.#file.size,
     });
     this.#chunks.push(chunk);
-    return chunk;
   }
 
   /** As a stored unit of its own. */
