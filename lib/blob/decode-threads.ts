@@ -8,7 +8,7 @@ import { Worker } from "node:worker_threads";
 import { smallHeap, workerUrl } from "../base/worker.ts";
 import { type ChunkMap, chunkDigest } from "../rafs/chunk-map.ts";
 import { type DecodedJob, type DecodeJob, total } from "./decode-messages.ts";
-import { Slabs } from "./slabs.ts";
+import { Slabs, USUAL } from "./slabs.ts";
 
 /** A chunk as it lies in the blob. */
 export interface StoredChunk {
@@ -24,6 +24,8 @@ export interface Decoded extends Disposable {
 
 /** Stored bytes of a batch for which a message to a thread costs less than it saves. */
 const LEAST = 64 << 10;
+/** Bytes of a batch, stored and expanded, up to which it needs no memory of its own. */
+export const MOST_AT_ONCE = USUAL;
 /** Batches of a thread at once: one that it decodes, one that waits for it, and one that is being stored. */
 const BATCHES = 3;
 /** Milliseconds without work after which threads end: each holds some ten megabytes. */

@@ -15,7 +15,7 @@ import { chunkAt } from "../rafs/chunk-map.ts";
 import type { CachedBlob, FetchedChunk } from "./cached-blob.ts";
 import { ChunkDecoder } from "./chunk-decoder.ts";
 import { ChunkRequests, type Places, type RequestCounters } from "./chunk-requests.ts";
-import type { DecodeThreads, StoredChunk } from "./decode-threads.ts";
+import { type DecodeThreads, MOST_AT_ONCE, type StoredChunk } from "./decode-threads.ts";
 import { planRuns, type Run, storedOrder } from "./fetch-plan.ts";
 import { type Arrival, PendingChunks } from "./pending-chunks.ts";
 import { SourceCost, Streams } from "./read-ahead.ts";
@@ -233,9 +233,11 @@ export class BlobReader {
     const started = performance.now();
     const decoding = new Set<Promise<void>>();
     let arrived: StoredChunk[] = [];
+    let bytes = 0;
     const flush = async (most: number): Promise<void> => {
       const work = this.#decode(arrived, decoder, places);
       arrived = [];
+      bytes = 0;
       decoding.add(work);
       void work.finally(() => decoding.delete(work));
       while (decoding.size > most) await Promise.race(decoding);
@@ -245,8 +247,10 @@ export class BlobReader {
       for (const chunk of chunks) {
         const offset = map.compressedOffset[chunk] ?? 0;
         const size = map.compressedLength[chunk] ?? 0;
+        const both = size + (map.uncompressedLength[chunk] ?? 0);
         // Readers get what has arrived before we wait for more; what arrived together is stored together.
-        if (!ranges.has(offset, size)) await flush(BATCHES);
+        if (!ranges.has(offset, size) || bytes + both > MOST_AT_ONCE) await flush(BATCHES);
+        bytes += both;
         arrived.push({ chunk, stored: await ranges.take(offset, size) });
         this.counters.storedBytes += ranges.fresh;
         this.#silence.broken();

@@ -6,7 +6,7 @@
  */
 
 /** Bytes; a piece that has to be larger is used once. */
-const USUAL = 4 << 20;
+export const USUAL = 2 << 20;
 
 export interface Slab extends Disposable {
   /** At least as much as was asked for, and whatever was in it before. */

@@ -168,7 +168,7 @@ export class FuseSession implements AsyncDisposable {
     const key = `${uniqueHigh}:${uniqueLow}`;
     let size = 0;
     for (let i = 2; i < pieces.length; i += 3) size += pieces[i] ?? 0;
-    const room = this.#buffers.take();
+    const room = this.#buffers.take(size);
     const reply = new DelayedReply(uniqueLow, uniqueHigh, size, room);
     this.#waiting.set(key, reply);
     try {

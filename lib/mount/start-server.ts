@@ -15,6 +15,13 @@ import type { Program } from "./program.ts";
 export const START_TIMEOUT_MS = 15_000;
 const POLL_MS = 10;
 
+/**
+ * How the runtime collects garbage, unless somebody says otherwise: all of it when the young part has less than this share
+ * of the heap, and the heap may grow by this factor. As it is by itself (1/3, and 2), what has passed through stays until
+ * it is several times what is needed. Measured: 60 MB less while everything is read, at the same speed.
+ */
+const COLLECTOR = { BUN_JSC_minEdenToOldGenerationRatio: "0.7", BUN_JSC_smallHeapGrowthFactor: "1.5" };
+
 export interface ServerSetup {
   readonly runDirectory: string;
   readonly cacheDirectory: string;
@@ -40,7 +47,7 @@ export async function startServer(client: ControlClient, setup: ServerSetup): Pr
     const child = Bun.spawn([...(setup.program ?? selfCommand()), ...serverWords(setup)], {
       argv0: PROGRAM_NAME,
       stdio: ["ignore", output, output, ...setup.kept.values()],
-      env: environmentWith(process.env, setup.kept),
+      env: { ...COLLECTOR, ...environmentWith(process.env, setup.kept) },
       detached: true,
       cwd: "/",
     });
