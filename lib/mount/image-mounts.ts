@@ -58,8 +58,11 @@ export class ImageMounts implements AsyncDisposable {
     this.#cache = new BlobCache(options.cacheDirectory, { limit: options.cacheSize });
     this.#traces = new Traces(options.cacheDirectory, options.log);
     this.#opener = new ImageOpener({ ...options, cache: this.#cache, traces: this.#traces });
-    this.#drivers = new Drivers({ ...options, nextNumber: () => this.#nextNumber++ });
+    this.#drivers = new Drivers({ ...options, nextNumber: this.#takeNumber });
   }
+
+  /** Made here: the blobs of an image keep it, and with it whatever else is known where it is made. */
+  readonly #takeNumber = (): number => this.#nextNumber++;
 
   async mount(request: MountRequest): Promise<MountStatus> {
     return await this.#turns.run(request.id, async () => {
@@ -213,7 +216,7 @@ export class ImageMounts implements AsyncDisposable {
   }
 
   async #mount(request: MountRequest): Promise<MountedImage> {
-    const opened = await this.#opener.open(request, () => this.#nextNumber++);
+    const opened = await this.#opener.open(request, this.#takeNumber);
     try {
       const mounted = await this.#mountOn(request, opened);
       opened.blobs.checkAfterUncleanStop();
