@@ -187,6 +187,26 @@ test("Http2Stream.body() gives room back as it is read, also for padding", async
   expect((await peer.next(TYPE.windowUpdate)).stream).toBe(1);
 });
 
+test("Http2Stream.reset() gives room back for a whole answer that nobody reads", async () => {
+  const [accepted, client] = await pair();
+  const connection = new Http2Connection(client, { role: "client" });
+  const peer = new RawPeer(accepted, "server");
+  await peer.next(TYPE.windowUpdate);
+  // Eight times 512 KiB: half of the connection's window, which is when room is given back.
+  for (let id = 1; id < 16; id += 2) {
+    const stream = connection.open(REQUEST);
+    stream.end();
+    peer.send(TYPE.headers, FLAG.endHeaders, id, encodeHeaders([[":status", "200"]]));
+    for (let at = 0; at < 32; at++)
+      peer.send(TYPE.data, at === 31 ? FLAG.endStream : 0, id, new Uint8Array(16_384));
+    await stream.head;
+    peer.send(TYPE.ping, 0, 0, new Uint8Array(8));
+    await peer.next(TYPE.ping);
+    stream.reset(8, new Error("nobody wants it"));
+  }
+  expect((await peer.next(TYPE.windowUpdate)).stream).toBe(0);
+});
+
 test("Http2Connection reads headers in several frames, with padding and priority", async () => {
   const [accepted, client] = await pair();
   const opened = Promise.withResolvers<Http2Stream>();
@@ -240,6 +260,14 @@ const bad: readonly (readonly [what: string, code: number, send: (peer: RawPeer)
     (peer) => {
       peer.send(TYPE.headers, 0, 3, encodeHeaders(REQUEST));
       peer.send(TYPE.ping, 0, 0, new Uint8Array(8));
+    },
+  ],
+  [
+    "headers without end",
+    1,
+    (peer) => {
+      peer.send(TYPE.headers, 0, 3, encodeHeaders(REQUEST));
+      for (let i = 0; i < 5000; i++) peer.send(TYPE.continuation, 0, 3);
     },
   ],
   ["a frame that is cut short", 6, (peer) => peer.send(TYPE.windowUpdate, 0, 0, new Uint8Array(2))],

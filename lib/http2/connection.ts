@@ -30,8 +30,11 @@ import { Http2Stream, STREAM_WINDOW, type StreamHost } from "./stream.ts";
 
 /** Bytes that the peer may send on all streams before we have read them. */
 const CONNECTION_WINDOW = 8 * STREAM_WINDOW;
-/** Bytes of one header block on the wire. */
+/** Bytes of one header block on the wire; each of its frames counts a little more than it holds. */
 const HEADERS_LIMIT = 64 * 1024;
+const FRAME_COST = 16;
+/** Answers to a peer that asks and asks (pings, settings) but reads nothing: bytes that may wait to be sent. */
+const UNREAD_LIMIT = 2 ** 20;
 
 export interface ConnectionOptions {
   readonly role: "client" | "server";
@@ -141,6 +144,12 @@ export class Http2Connection {
     if (!this.#over) this.#socket.write(encodeFrame(type, flags, stream, payload));
   }
 
+  #answer(type: number, payload: Uint8Array): void {
+    if (this.#socket.writableLength > UNREAD_LIMIT)
+      throw new Http2Error(ERROR.calm, "the peer asks faster than it reads");
+    this.#send(type, FLAG.ack, 0, payload);
+  }
+
   #consume(bytes: number): void {
     this.#consumed += bytes;
     if (this.#consumed < CONNECTION_WINDOW / 2) return;
@@ -180,7 +189,7 @@ export class Http2Connection {
       case TYPE.settings:
         return this.#onSettings(frame);
       case TYPE.ping:
-        if ((frame.flags & FLAG.ack) === 0) this.#send(TYPE.ping, FLAG.ack, 0, frame.payload);
+        if ((frame.flags & FLAG.ack) === 0) this.#answer(TYPE.ping, frame.payload);
         return;
       case TYPE.goAway:
         return this.#onGoAway(numberIn(frame, 0) & 0x7fffffff);
@@ -218,7 +227,7 @@ export class Http2Connection {
     const open = this.#headers;
     if (open === undefined) return;
     open.parts.push(part);
-    open.size += part.byteLength;
+    open.size += part.byteLength + FRAME_COST;
     if (open.size > HEADERS_LIMIT) throw new Http2Error(ERROR.protocol, "headers are too long");
     if ((flags & FLAG.endHeaders) === 0) return;
     this.#headers = undefined;
@@ -249,7 +258,7 @@ export class Http2Connection {
     for (let at = 0; at < payload.byteLength; at += 6)
       if (payload.readUInt16BE(at) === SETTING.initialWindowSize)
         this.#changeInitialWindow(payload.readUInt32BE(at + 2));
-    this.#send(TYPE.settings, FLAG.ack, 0, new Uint8Array());
+    this.#answer(TYPE.settings, new Uint8Array());
   }
 
   /** Section 6.9.2: windows of open streams change by the difference, and may become negative. */

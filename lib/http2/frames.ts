@@ -29,6 +29,7 @@ export const ERROR = {
   refused: 7,
   cancel: 8,
   compression: 9,
+  calm: 11,
 } as const;
 
 /** What a client says first. */

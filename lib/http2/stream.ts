@@ -102,7 +102,8 @@ export class Http2Stream {
 
   /** Give the stream up. */
   reset(code: number, reason: Error): void {
-    if (this.#failure !== undefined || (this.#localEnded && this.#remoteEnded)) return;
+    if (this.#failure !== undefined) return;
+    if (this.#localEnded && this.#remoteEnded) return this.#drop(reason);
     this.#host.send(TYPE.reset, 0, this.id, u32(code));
     this.fail(reason);
   }
@@ -171,16 +172,22 @@ export class Http2Stream {
   /** Over, for a reason that both readers and writers get. */
   fail(reason: Error): void {
     if (this.#failure !== undefined) return;
-    this.#failure = reason;
-    for (const piece of this.#received.splice(0)) this.#host.consumed(piece.byteLength);
+    this.#drop(reason);
     this.#head.reject(reason);
     this.#aborted.abort(reason);
-    this.#wake();
     this.#host.finished(this);
+  }
+
+  /** What nobody reads any more makes room for others. */
+  #drop(reason: Error): void {
+    this.#failure = reason;
+    for (const piece of this.#received.splice(0)) this.#host.consumed(piece.byteLength);
+    this.#wake();
   }
 
   #endRemote(): void {
     this.#remoteEnded = true;
+    if (!this.#gotHead) return this.fail(new Http2Error(ERROR.protocol, "an answer has no headers"));
     this.#wake();
     if (this.#localEnded) this.#host.finished(this);
   }
