@@ -9,6 +9,7 @@ import { BlobDirectory } from "../content/blob-directory.ts";
 import type { Fetcher } from "../content/content.ts";
 import { openLocalFirst, openStore } from "../image/open.ts";
 import type { CredentialSource } from "../registry/credentials.ts";
+import { Http2Hosts } from "../registry/http2-hosts.ts";
 import type { ImageSource } from "./mount-request.ts";
 
 /** Our own kind of location beside those of images: "blobs:DIR". */
@@ -25,6 +26,8 @@ export function blobsLocation(directory: string): string {
 export function fetcherOpener(
   credentials: CredentialSource,
 ): (source: ImageSource) => Promise<Fetcher & Partial<AsyncDisposable>> {
+  // What one mount learns of a registry's host, the others know.
+  const http2 = new Http2Hosts();
   // One connection for all mounts, whatever their namespace.
   const clients = new Map<string, ContainerdClient>();
   const clientFor = ({ address, namespace }: ContainerdOptions): ContainerdClient => {
@@ -34,7 +37,7 @@ export function fetcherOpener(
   };
   return async (source) => {
     if (source.location.startsWith(BLOBS)) return new BlobDirectory(source.location.slice(BLOBS.length));
-    const options = { credentials, ...source, retry: READING };
+    const options = { credentials, ...source, retry: READING, http2 };
     if (source.localFirst === true && source.containerd !== undefined)
       return openLocalFirst(source.location, options, clientFor(source.containerd));
     const { store } = await openStore(source.location, options);

@@ -16,6 +16,7 @@ import {
 import { type Endpoint, Endpoints } from "./endpoints.ts";
 import { configuredPlaces } from "./hosts-file.ts";
 import type { Send } from "./http.ts";
+import { Http2Hosts } from "./http2-hosts.ts";
 import { HedgeBudget } from "./pace.ts";
 import { DEFAULT_RETRY, type RetryPolicy } from "./retry.ts";
 import { ANSWER_TIMEOUT } from "./transport.ts";
@@ -42,7 +43,7 @@ export function createClient(name: RepositoryName, options: RegistryOptions = {}
   if (!isRepository(repository)) throw new RangeError(`Cannot use repository "${repository}"`);
   const retry = { ...DEFAULT_RETRY, ...limitOf(options), ...options.retry };
   const answerTimeout = Math.min(options.answerTimeout ?? ANSWER_TIMEOUT, retry.limit);
-  const timed = { ...options, answerTimeout };
+  const timed = { http2: new Http2Hosts(), ...options, answerTimeout };
   const endpoints = new Endpoints(endpointsFor(name, timed));
   const [target] = endpoints.order("push");
   const writable = target ?? createEndpoint(UPSTREAM, name, timed);

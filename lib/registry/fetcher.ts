@@ -111,7 +111,7 @@ class Reading {
       throw new NydusError("denied", `Cannot ${this.#action}: no configured host serves pulls`);
     if (partsOnly && !endpoints.givesRanges(endpoint, descriptor.digest)) throw this.#wholeOnly(endpoint);
     this.#client.budget.earn();
-    this.#run(endpoint);
+    this.#run(endpoint, false);
     this.#patience = endpoint.pace.patience;
     this.#late = 0;
   }
@@ -124,8 +124,8 @@ class Reading {
     return this.#client.endpoints.order("pull", this.#read.descriptor.digest);
   }
 
-  #run(endpoint: Endpoint): void {
-    const leg = new Leg(endpoint, this.#read, this.#at, this.#action);
+  #run(endpoint: Endpoint, apart: boolean): void {
+    const leg = new Leg(endpoint, this.#read, this.#at, this.#action, apart);
     this.#runners.push({ leg, outcome: undefined, answeredAt: undefined, received: 0 });
   }
 
@@ -188,7 +188,7 @@ class Reading {
     const places = this.#places().filter((place) => !this.#refused.has(place));
     const busy = new Set(this.#runners.map(({ leg }) => leg.endpoint));
     const endpoint = places.find((place) => !busy.has(place)) ?? places[0];
-    if (endpoint !== undefined) this.#run(endpoint);
+    if (endpoint !== undefined) this.#run(endpoint, true);
   }
 
   async #accept(outcome: Outcome): Promise<Uint8Array | undefined | "again"> {

@@ -9,7 +9,7 @@ import { join, resolve } from "node:path";
 import { NydusError, toNydusError } from "../base/error.ts";
 import { EVERYTHING, type Place } from "./endpoint.ts";
 import type { Capability } from "./endpoints.ts";
-import type { TlsOptions } from "./transport.ts";
+import type { TlsOptions } from "./tls.ts";
 
 /** Where containerd looks when it was told nothing else. */
 export const DEFAULT_HOSTS_DIRECTORY = "/etc/containerd/certs.d";

@@ -14,6 +14,8 @@ export interface HttpRequest {
   /** Completes "Cannot ..." in errors: `read "host/name@sha256:..."`. */
   readonly action: string;
   readonly access: Access;
+  /** Asked beside a request that hangs: not on the same connection. */
+  readonly apart?: boolean;
   readonly signal?: AbortSignal;
 }
 

@@ -33,6 +33,7 @@ export class Leg {
   received = 0;
   readonly #read: BlobRead;
   readonly #action: string;
+  readonly #apart: boolean;
   readonly #controller = new AbortController();
   readonly #onAbort: () => void;
   /** Next byte of the blob to give. */
@@ -43,12 +44,13 @@ export class Leg {
   #body: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #stopped = false;
 
-  /** @param at first byte to give, inside the read's range */
-  constructor(endpoint: Endpoint, read: BlobRead, at: number, action: string) {
+  /** @param at first byte to give, inside the read's range @param apart beside another leg that hangs */
+  constructor(endpoint: Endpoint, read: BlobRead, at: number, action: string, apart: boolean) {
     this.endpoint = endpoint;
     this.#read = read;
     this.#at = at;
     this.#action = action;
+    this.#apart = apart;
     this.#onAbort = () => this.#controller.abort(read.signal?.reason);
     read.signal?.addEventListener("abort", this.#onAbort, { once: true });
   }
@@ -68,6 +70,7 @@ export class Leg {
       url: this.endpoint.url(`blobs/${descriptor.digest}`),
       action: this.#action,
       access: READ,
+      apart: this.#apart,
       ...(ranged ? { headers: { range: `bytes=${this.#at}-${range.end - 1}` } } : {}),
       signal: this.#controller.signal,
     });

@@ -1,13 +1,17 @@
 /**
- * The wire: one request with `fetch`, raw bodies, time limits on silence, and errors with a meaning.
+ * One request over the wire: raw bodies, time limits on silence, and errors with a meaning.
  *
  * @module
  */
-import { rootCertificates } from "node:tls";
 import { NydusError, toNydusError } from "../base/error.ts";
+import { fetchWire } from "./fetch-wire.ts";
 import type { HttpRequest, HttpResponse, Send } from "./http.ts";
-import { isLoopback } from "./http.ts";
+import type { Http2Hosts } from "./http2-hosts.ts";
+import { withHttp2 } from "./http2-wire.ts";
+import { networkError } from "./network-error.ts";
+import { clientTls, type TlsOptions } from "./tls.ts";
 import { Watchdog } from "./watchdog.ts";
+import { TimedOut, type Wire, type WireAnswer, type WireRequest } from "./wire.ts";
 
 /** Sees what goes over the wire: for metrics and tests. */
 export interface Observer {
@@ -23,21 +27,14 @@ export interface RequestInfo {
   readonly range?: string;
 }
 
-export interface TlsOptions {
-  /** Do not verify certificates; undefined = as `insecure` says. */
-  readonly skipVerify?: boolean;
-  /** Certificates to trust besides the usual ones (PEM). */
-  readonly ca?: readonly string[];
-  /** Who we are (PEM). */
-  readonly certificate?: { readonly cert: string; readonly key: string };
-}
-
 export interface TransportOptions {
   /** Do not verify certificates. */
   readonly insecure?: boolean;
   readonly tls?: TlsOptions;
   /** Send everything through this HTTP proxy. Without one, HTTP_PROXY, HTTPS_PROXY and NO_PROXY count. */
   readonly proxyUrl?: string;
+  /** Reads from hosts that offer HTTP/2 use it. Without this, and through proxies: HTTP/1.1. */
+  readonly http2?: Http2Hosts;
   /** Milliseconds from asking to the answer's head, when something is read. */
   readonly answerTimeout?: number;
   /** The same from the last byte sent, when something is written: a registry hashes and copies before it answers. */
@@ -54,26 +51,18 @@ const IDLE_TIMEOUT = 15_000;
 /** Reading so much to the end costs less than another connection. */
 const DRAIN_LIMIT = 16 * 1024;
 
-/** What Bun's fetch takes beyond the standard. */
-interface FetchInit extends RequestInit {
-  /** Blobs are stored as they are; a Content-Encoding must not change their bytes. */
-  readonly decompress: false;
-  readonly proxy?: string;
-  readonly tls?: {
-    readonly rejectUnauthorized?: boolean;
-    readonly ca?: string[];
-    readonly cert?: string;
-    readonly key?: string;
-  };
-}
-
 export function createTransport(options: TransportOptions = {}): Send {
-  return async (request) => new Exchange(request, options).run();
+  const { http2, proxyUrl } = options;
+  const tls = clientTls(options);
+  const plain = fetchWire({ tls, proxyUrl, protocol: "http1.1" });
+  const wire = http2 === undefined || proxyUrl !== undefined ? plain : withHttp2(plain, http2, tls);
+  return async (request) => new Exchange(request, options, wire).run();
 }
 
 class Exchange {
   readonly #request: HttpRequest;
   readonly #options: TransportOptions;
+  readonly #wire: Wire;
   /** Aborting is the only way to make Bun close the connection: cancelling the body leaves it open. */
   readonly #controller = new AbortController();
   readonly #dog: Watchdog;
@@ -81,9 +70,10 @@ class Exchange {
   #limit: number;
   #timedOut = false;
 
-  constructor(request: HttpRequest, options: TransportOptions) {
+  constructor(request: HttpRequest, options: TransportOptions, wire: Wire) {
     this.#request = request;
     this.#options = options;
+    this.#wire = wire;
     this.#limit =
       request.body === undefined
         ? (options.answerTimeout ?? ANSWER_TIMEOUT)
@@ -98,29 +88,28 @@ class Exchange {
     this.#limit = ms;
     return new Watchdog(ms, () => {
       this.#timedOut = true;
-      this.#controller.abort(new Error("timed out"));
+      this.#controller.abort(new TimedOut());
     });
   }
 
   async run(): Promise<HttpResponse> {
     this.#announce();
-    let response: Response;
+    let response: WireAnswer;
     try {
-      response = await fetch(this.#request.url, this.#init());
+      response = await this.#wire(this.#wireRequest());
     } catch (error) {
       this.#end();
       throw this.#explain(error, "no answer");
     }
     this.#dog.stop();
     const { status, headers } = response;
-    const body = response.body === null ? this.#noBody() : this.#watched(response.body);
+    const body = response.body === null ? this.#noBody() : this.#watched(response.body, response);
     return { status, headers, body, discard: () => this.#discard(body, headers) };
   }
 
   #announce(): void {
     const { method, url, headers } = this.#request;
     const range = headers?.range;
-    if (isLoopback(url.hostname)) exemptLoopback();
     this.#options.observer?.request?.({
       method,
       host: url.host,
@@ -129,26 +118,19 @@ class Exchange {
     });
   }
 
-  #init(): FetchInit {
-    const { method, headers, body } = this.#request;
+  #wireRequest(): WireRequest {
+    const { method, url, headers, body, apart = false } = this.#request;
     return {
       method,
+      url,
       headers: {
         "accept-encoding": "identity",
         "user-agent": this.#options.userAgent ?? "nydus-tool",
         ...headers,
       },
-      redirect: "manual",
+      apart,
       signal: this.#controller.signal,
-      decompress: false,
-      ...tlsInit(this.#options),
-      ...(this.#options.proxyUrl === undefined ? {} : { proxy: this.#options.proxyUrl }),
-      ...(body === undefined
-        ? {}
-        : {
-            body: body instanceof ReadableStream ? this.#sent(body) : (body as Uint8Array<ArrayBuffer>),
-            duplex: "half",
-          }),
+      ...(body === undefined ? {} : { body: body instanceof ReadableStream ? this.#sent(body) : body }),
     };
   }
 
@@ -169,7 +151,7 @@ class Exchange {
     );
   }
 
-  #watched(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  #watched(body: ReadableStream<Uint8Array>, answer: WireAnswer): ReadableStream<Uint8Array> {
     const reader = body.getReader();
     return new ReadableStream<Uint8Array>(
       {
@@ -178,6 +160,7 @@ class Exchange {
           try {
             const { done, value } = await reader.read();
             if (done) {
+              answer.ended?.(true);
               this.#end();
               controller.close();
               return;
@@ -185,6 +168,7 @@ class Exchange {
             this.#options.observer?.bytes?.(value.byteLength);
             controller.enqueue(value);
           } catch (error) {
+            if (!this.#controller.signal.aborted) answer.ended?.(false);
             this.#end();
             throw this.#explain(error, "the body stopped");
           } finally {
@@ -239,55 +223,7 @@ class Exchange {
   }
 }
 
-function tlsInit({ insecure = false, tls = {} }: TransportOptions): Pick<FetchInit, "tls"> {
-  const { skipVerify = insecure, ca, certificate } = tls;
-  if (!skipVerify && ca === undefined && certificate === undefined) return {};
-  return {
-    tls: {
-      ...(skipVerify ? { rejectUnauthorized: false } : {}),
-      // A list replaces the usual ones, which token services and object stores may still need.
-      ...(ca === undefined ? {} : { ca: [...rootCertificates, ...ca] }),
-      ...certificate,
-    },
-  };
-}
-
 /** From AbortSignal.timeout(). */
 function isTimeout(reason: unknown): boolean {
   return reason instanceof Error && reason.name === "TimeoutError";
-}
-
-/** Reasons in words, for the codes of Bun's fetch; the other network errors keep their own. */
-const REASONS: Readonly<Record<string, string>> = {
-  ECONNREFUSED: "refused the connection",
-  ECONNRESET: "broke off the connection",
-  ENOTFOUND: "is not a known host",
-  EPROTO: "does not speak TLS",
-  ETIMEDOUT: "did not answer",
-  EHOSTUNREACH: "cannot be reached",
-  ENETUNREACH: "cannot be reached",
-};
-const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ISSUER/;
-
-function networkError(cause: unknown, action: string, host: string): NydusError {
-  if (cause instanceof NydusError) return cause;
-  const code =
-    typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
-      ? cause.code
-      : "";
-  if (CERTIFICATE.test(code)) {
-    const state = `the certificate of ${host} is not trusted (${code}); --insecure accepts it`;
-    return new NydusError("denied", `Cannot ${action}: ${state}`, { cause });
-  }
-  const reason = REASONS[code] ?? `cannot be reached${code === "" ? "" : ` (${code})`}`;
-  return new NydusError("unavailable", `Cannot ${action}: ${host} ${reason}`, { cause });
-}
-
-/** Bun sends loopback requests through HTTP_PROXY too, where curl and Go do not; it reads NO_PROXY at each request. */
-function exemptLoopback(): void {
-  const { env } = process;
-  if (env.HTTP_PROXY === undefined && env.http_proxy === undefined) return;
-  const listed = env.NO_PROXY ?? env.no_proxy ?? "";
-  if (listed.includes("127.0.0.1")) return;
-  env.NO_PROXY = [listed, "localhost", "127.0.0.1", "::1"].filter((host) => host !== "").join(",");
 }
