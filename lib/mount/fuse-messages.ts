@@ -42,6 +42,8 @@ export interface MissedRead {
 export type FromWorker =
   | MissedRead
   | { readonly kind: "interrupt"; readonly uniqueLow: number; readonly uniqueHigh: number }
+  /** A request got an error that it should not have had. */
+  | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "ended"; readonly errno: number };
 
 export interface WorkerSetup {

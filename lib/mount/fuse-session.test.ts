@@ -9,6 +9,7 @@ import { BlobCache } from "../blob/cache.ts";
 import type { BlobReader } from "../blob/reader.ts";
 import { readyMap } from "../blob/ready-map.ts";
 import { sampleBlob } from "../blob/sample-blob.test-support.ts";
+import { Broken } from "../rafs/broken-bootstrap.test-support.ts";
 import { sampleTree } from "../rafs/sample-tree.test-support.ts";
 import { writeBootstrap } from "../rafs/writer.ts";
 import { FuseSession } from "./fuse-session.ts";
@@ -108,4 +109,31 @@ test("threads serve one file system after another, and let go of each one's boot
     await session.unmount();
     expect(isHeld()).toBe(false);
   }
+});
+
+test("a request that no thread can answer fails alone, and hangs nobody", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "nydus-fuse-"));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const mountpoint = join(directory, "mnt");
+  mkdirSync(mountpoint);
+  // Files are checked when they are mounted; this one changed since.
+  const broken = new Broken();
+  broken.view.setBigUint64(broken.entry("many"), 0x7fff_ffffn, true);
+  const bootstrap = join(directory, "image.boot");
+  writeFileSync(bootstrap, broken.bytes);
+  const errors: string[] = [];
+  const log = { ...quietLogger, error: (message: string): void => void errors.push(message) };
+  const session = FuseSession.mount({
+    ...{ name: "fuse-4", mountpoint, source: "test", allowOther: false, threads: fuseThreads(), log },
+    ...{ bootstrap, devices: [], readers: new Map() },
+  });
+  onTestFinished(() => session.unmount({ force: true }));
+  // More often than there are threads.
+  for (let i = 0; i < 5; i++) {
+    const { stderr } = await run("stat", [join(mountpoint, "many")], { mayFail: true });
+    expect(stderr).toContain("Input/output error");
+  }
+  const { stdout } = await run("stat", ["--format=%n", join(mountpoint, "!before-dot")]);
+  expect(stdout).toContain("!before-dot");
+  await waitFor("all errors to be logged", () => errors.length === 5);
 });

@@ -123,6 +123,7 @@ export class FuseSession implements AsyncDisposable {
       setup: { fd: this.#fd, devices, ...image },
       onMessage: (message) => {
         if (message.kind === "read") void this.#answer(message);
+        else if (message.kind === "failed") this.#log.error(message.message, { mountpoint: this.mountpoint });
         else this.#interrupt(message.uniqueLow, message.uniqueHigh);
       },
       onError: (error) => this.#log.error(toNydusError(error, `serve "${this.mountpoint}"`).message),

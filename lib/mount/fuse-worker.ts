@@ -8,6 +8,7 @@ import { closeSync, fstatSync, openSync } from "node:fs";
 import { type MessagePort, parentPort } from "node:worker_threads";
 import { OP } from "../../ffi/fuse.ts";
 import { ERRNO, type MappedFile, mapFile } from "../../ffi/libc.ts";
+import { MEANINGS, toNydusError } from "../base/error.ts";
 import { openImage } from "../rafs/image.ts";
 import { DeviceOperations } from "./device-operations.ts";
 import { DeviceSet } from "./device-set.ts";
@@ -19,6 +20,8 @@ interface Operations {
   handle(channel: FuseChannel, length: number): void;
 }
 
+type Tell = (message: FromWorker) => void;
+
 function mapped(path: string): MappedFile {
   const fd = openSync(path, "r");
   try {
@@ -28,7 +31,18 @@ function mapped(path: string): MappedFile {
   }
 }
 
-function serve(channel: FuseChannel, served: Operations, send: (message: FromWorker) => void): number {
+/** A thread that ended by an error would leave its readers, and every sync(2) on the machine, waiting for ever. */
+function handle(channel: FuseChannel, length: number, served: Operations, send: Tell): void {
+  try {
+    served.handle(channel, length);
+  } catch (error) {
+    const known = toNydusError(error, "answer the kernel");
+    channel.sendError(MEANINGS[known.code].errno);
+    send({ kind: "failed", message: known.message });
+  }
+}
+
+function serve(channel: FuseChannel, served: Operations, send: Tell): number {
   for (;;) {
     const length = channel.receive();
     if (length <= 0) return -length;
@@ -47,14 +61,14 @@ function serve(channel: FuseChannel, served: Operations, send: (message: FromWor
         channel.sendError(0);
         return ERRNO.ENODEV;
       default:
-        served.handle(channel, length);
+        handle(channel, length, served, send);
     }
   }
 }
 
 /** Its buffers serve all file systems. */
 const channel = new FuseChannel(-1);
-const send = (message: FromWorker): void => parentPort?.postMessage(message);
+const send: Tell = (message) => parentPort?.postMessage(message);
 
 /** One file system after another. */
 parentPort?.on("message", (setup: WorkerSetup & { inbox: MessagePort }) => {

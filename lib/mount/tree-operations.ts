@@ -7,7 +7,6 @@
 import { ATTR, ATTR_OUT, DIRENT, ENTRY_OUT, OP, OUT, READ_IN, ROOT_NODE, XATTR } from "../../ffi/fuse.ts";
 import { ERRNO } from "../../ffi/libc.ts";
 import { byteString } from "../base/byte-string.ts";
-import { MEANINGS, toNydusError } from "../base/error.ts";
 import { isRoot } from "../base/self.ts";
 import type { DirectoryEntry, InodeAttributes } from "../rafs/bootstrap.ts";
 import type { RafsImage } from "../rafs/image.ts";
@@ -28,15 +27,8 @@ export class TreeOperations {
     this.#devices = devices;
   }
 
+  /** @throws corrupt when the bootstrap is not what it was when it was checked */
   handle(channel: FuseChannel, length: number): void {
-    try {
-      this.#dispatch(channel, length);
-    } catch (error) {
-      channel.sendError(MEANINGS[toNydusError(error, "answer the kernel").code].errno);
-    }
-  }
-
-  #dispatch(channel: FuseChannel, length: number): void {
     switch (channel.opcode) {
       case OP.LOOKUP:
         return this.#lookup(channel, length);
