@@ -155,16 +155,20 @@ test.each<[what: string, go: (stream: Http2Stream, socket: TLSSocket) => unknown
   ["that the host gives up", (stream) => stream.reset(2, new Error("trouble"))],
   ["that ends early", (stream) => stream.end()],
 ])("a body %s is reported as one that broke off", async (_what, go) => {
-  const { host, ask, warm } = await client((socket) => {
+  const begun = Promise.withResolvers<void>();
+  const { host, send, ask, warm } = await client((socket) => {
     serving(async (stream, path) => {
       if (path === "/") return answer(stream);
       stream.sendHeaders([...OK, ["content-length", "100000"]]);
       await stream.write(new Uint8Array(50_000));
+      await begun.promise;
       return go(stream, socket);
     })(socket);
   });
   await warm();
-  const failure = ask(at(host, "/half"));
+  const response = await send(get(host, at(host, "/half")));
+  begun.resolve();
+  const failure = text(response);
   await expect(failure).rejects.toMatchObject({ code: "unavailable" });
   await expect(failure).rejects.toThrow(`Cannot read "it": ${host.url.host} broke off the connection`);
   expect(await ask()).toBe("2");

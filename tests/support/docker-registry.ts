@@ -19,8 +19,17 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** @param more further sections of its configuration: `{ auth: { ... } }` */
-export async function startDockerRegistry(directory: string, more: object = {}): Promise<Registry> {
+export interface RegistryConfiguration {
+  /** Paths of its certificate and key. */
+  readonly tls?: { readonly certificate: string; readonly key: string };
+  /** A section as it stands. */
+  readonly auth?: object;
+}
+
+export async function startDockerRegistry(
+  directory: string,
+  { tls, ...more }: RegistryConfiguration = {},
+): Promise<Registry> {
   await mkdir(directory, { recursive: true });
   const host = `127.0.0.1:${await freePort()}`;
   const log = `${directory}/registry.log`;
@@ -28,14 +37,14 @@ export async function startDockerRegistry(directory: string, more: object = {}):
     version: "0.1",
     log: { accesslog: { disabled: false } },
     storage: { filesystem: { rootdirectory: `${directory}/data` }, delete: { enabled: true } },
-    http: { addr: host },
+    http: { addr: host, ...(tls === undefined ? {} : { tls }) },
     ...more,
   };
   // JSON is YAML.
   await writeFile(`${directory}/config.yml`, JSON.stringify(config));
   const service: Service = startService("docker-registry", ["serve", `${directory}/config.yml`], { log });
   const serving = (): Promise<boolean> =>
-    fetch(`http://${host}/v2/`).then(
+    fetch(`http${tls === undefined ? "" : "s"}://${host}/v2/`, { tls: { rejectUnauthorized: false } }).then(
       (response) => response.ok || response.status === 401,
       () => false,
     );
