@@ -131,7 +131,17 @@ async function present({ directory, lazy }: Place): Promise<readonly Subject[]> 
   ];
 }
 
-async function measure(subject: Subject, { script, warm }: Work): Promise<{ taken: number; cpu: number }> {
+/** Odd; a single one is off by a third now and then, even of the same thing beside itself. */
+const PASSES = 3;
+
+interface Measured {
+  /** Seconds. */
+  readonly taken: number;
+  /** Of our process. */
+  readonly cpu: number;
+}
+
+async function measure(subject: Subject, { script, warm }: Work): Promise<Measured> {
   const { directory: cwd, mark } = subject;
   if (warm === true) await shell(script, { cwd });
   else await dropCaches();
@@ -141,18 +151,29 @@ async function measure(subject: Subject, { script, warm }: Work): Promise<{ take
   return { taken, cpu: (await cpuNow()) - before };
 }
 
+/** Each pass goes through all subjects; ratios are of one pass, and what is told is their middle. */
 async function compare(place: Place, subjects: readonly Subject[], work: Work): Promise<void> {
-  let base = 0;
-  for (const subject of subjects) {
-    const { taken, cpu } = await measure(subject, work);
-    // The first one is what the others are compared with.
-    base = base === 0 ? taken : base;
-    const own = cpu > 0 ? `, ${cpu.toFixed(2)} CPU s of ours` : "";
-    place.table.add(work.what, subject.name, `${taken.toFixed(2)} s (${(taken / base).toFixed(2)}${own})`);
+  const passes: (readonly Measured[])[] = [];
+  for (let pass = 0; pass < PASSES; pass++) {
+    const measured: Measured[] = [];
+    for (const subject of subjects) measured.push(await measure(subject, work));
+    passes.push(measured);
+  }
+  for (const [i, { name }] of subjects.entries()) {
+    const middle = (of: (own: Measured, base: Measured) => number): string =>
+      median(passes.flatMap(({ [i]: own, 0: base }) => (own && base ? [of(own, base)] : []))).toFixed(2);
+    const cpu = middle((own) => own.cpu);
+    const own = Number(cpu) > 0 ? `, ${cpu} CPU s of ours` : "";
+    const ratio = middle((own, base) => own.taken / base.taken);
+    place.table.add(work.what, name, `${middle(({ taken }) => taken)} s (${ratio}${own})`);
   }
 }
 
-/** Ratios are to kernel EROFS in the same round. */
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+/** Ratios are to kernel EROFS in the same pass. */
 export async function benchReading(place: Place): Promise<void> {
   const ours: (Subject & { umount(): Promise<void> })[] = [];
   await fillAndProve(place, "cache-complete");
