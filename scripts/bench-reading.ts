@@ -18,6 +18,7 @@ import {
   seconds,
   shell,
   tool,
+  type Usage,
   usageOf,
 } from "./bench-place.ts";
 
@@ -62,6 +63,30 @@ const WORKS: readonly Work[] = [
   { what: "fio, sequential 1 MiB, page cache empty", script: fio("read", "1m", "100%") },
 ];
 
+/** Milliseconds between two looks at what a process takes. */
+const LOOK_MS = 100;
+
+/** The most memory that the processes take during the work. */
+async function peakOf(text: string, work: () => Promise<void>): Promise<Usage> {
+  let peak = await usageOf(text);
+  let working = true;
+  const looking = async (): Promise<void> => {
+    while (working) {
+      const now = await usageOf(text);
+      if (now.memory > peak.memory) peak = now;
+      await Bun.sleep(LOOK_MS);
+    }
+  };
+  const looked = looking();
+  try {
+    await work();
+  } finally {
+    working = false;
+    await looked;
+  }
+  return peak;
+}
+
 /** The image read once: nothing cached at the start, everything at the end. */
 async function fill(
   place: Place,
@@ -80,7 +105,10 @@ async function fill(
   const data = `mount-server --run-dir ${mounted.mark}`;
   const idle = await usageOf(data);
   const cwd = mounted.directory;
-  const reading = await seconds(() => shell(readers(2), { cwd }));
+  let reading = 0;
+  const peak = await peakOf(data, async () => {
+    reading = await seconds(() => shell(readers(2), { cwd }));
+  });
   const after = await usageOf(data);
   await Bun.sleep(REST_MS);
   const rested = await usageOf(data);
@@ -88,6 +116,7 @@ async function fill(
   table.add(`${driver}, all files, nothing cached`, "requests", `${proxy.requests.length}`);
   table.add(`${driver}, all files, nothing cached`, "CPU of our processes", `${after.cpu.toFixed(2)} s`);
   table.add(`${driver}, memory of the data process`, "mounted", memoryText(idle));
+  table.add(`${driver}, memory of the data process`, "while reading all, at most", memoryText(peak));
   table.add(`${driver}, memory of the data process`, "after reading all", memoryText(after));
   table.add(`${driver}, memory of the data process`, "a minute later", memoryText(rested));
   return { name: driver, ...mounted };
