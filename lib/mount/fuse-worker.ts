@@ -16,6 +16,12 @@ import { FuseChannel } from "./fuse-channel.ts";
 import type { FromWorker, WorkerSetup } from "./fuse-messages.ts";
 import { TreeOperations } from "./tree-operations.ts";
 
+/**
+ * Requests for names and attributes between two collections, which take some 8 ms each. What answering them leaves is
+ * collected by itself, but its memory goes back only so: 30 MB after a tree of 17,000 files.
+ */
+const COLLECT_EVERY = 4096;
+
 interface Operations {
   handle(channel: FuseChannel, length: number): void;
 }
@@ -43,7 +49,7 @@ function handle(channel: FuseChannel, length: number, served: Operations, send: 
 }
 
 function serve(channel: FuseChannel, served: Operations, send: Tell): number {
-  for (;;) {
+  for (let left = COLLECT_EVERY; ; ) {
     const length = channel.receive();
     if (length <= 0) return -length;
     switch (channel.opcode) {
@@ -62,6 +68,9 @@ function serve(channel: FuseChannel, served: Operations, send: Tell): number {
         return ERRNO.ENODEV;
       default:
         handle(channel, length, served, send);
+        if (!(served instanceof TreeOperations) || --left > 0) break;
+        Bun.gc(true);
+        left = COLLECT_EVERY;
     }
   }
 }
