@@ -28,8 +28,10 @@ const LEAST = 64 << 10;
 export const MOST_AT_ONCE = USUAL;
 /** Batches of a thread at once: one that it decodes, one that waits for it, and one that is being stored. */
 const BATCHES = 3;
-/** Milliseconds without work after which threads end: each holds some ten megabytes. */
-const IDLE = 3000;
+/** Milliseconds without work after which garbage is collected. */
+const REST = 3000;
+/** And those after which threads end too: each holds some megabytes, but leaves a little for ever when it ends. */
+const IDLE = 30_000;
 
 interface Thread {
   readonly worker: Worker;
@@ -75,14 +77,21 @@ export class DecodeThreads implements AsyncDisposable {
     return { chunks, [Symbol.dispose]: () => slab[Symbol.dispose]() };
   }
 
-  /** Ends the threads when nothing more comes. */
+  /** Gives back what is not needed when nothing more comes, and in the end the threads. */
   restSoon(): void {
+    this.#when(REST, () => {
+      this.#slabs.shrink();
+      this.#onIdle();
+      this.#when(IDLE, () => void this[Symbol.asyncDispose]().then(this.#onIdle));
+    });
+  }
+
+  #when(idle: number, rest: () => void): void {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
-      if (this.#threads.some(({ jobs }) => jobs.size > 0)) return this.restSoon();
-      this.#slabs.shrink();
-      void this[Symbol.asyncDispose]().then(this.#onIdle);
-    }, IDLE);
+      if (this.#threads.some(({ jobs }) => jobs.size > 0)) this.restSoon();
+      else rest();
+    }, idle);
     this.#idle.unref();
   }
 
