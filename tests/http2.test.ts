@@ -98,6 +98,14 @@ test("connections of HTTP/2 that break cost a reader only time", async () => {
   expect(all.front.breaks).toBe(5);
 });
 
+test("a connection of HTTP/2 that hangs for all its readers costs them only time", async () => {
+  const all = await scene("h2");
+  await publish(all);
+  all.front.hangAfter(8_000_000);
+  await readAll(all);
+  expect(all.front.hangs).toBe(true);
+});
+
 test("a registry that offers HTTP/1.1 alone over TLS is read by it", async () => {
   const all = await scene("http/1.1");
   await publish(all);

@@ -13,6 +13,9 @@ export interface TcpFront extends AsyncDisposable {
   breakAfter(bytes: number, times: number): void;
   /** How often connections were broken. */
   readonly breaks: number;
+  /** Once so many bytes of answers have passed, the connections that are open then pass nothing more. */
+  hangAfter(bytes: number): void;
+  readonly hangs: boolean;
 }
 
 /** @param tls ends TLS here, with HTTP/1.1 alone on offer; without it, bytes pass as they are */
@@ -20,8 +23,9 @@ export async function startTcpFront(target: string, tls?: Pair): Promise<TcpFron
   const [hostname = "", port] = target.split(":");
   const sockets = new Set<Socket>();
   const count = { connections: 0, breaks: 0 };
-  const limit = { bytes: Number.POSITIVE_INFINITY, times: 0 };
+  const limit = { bytes: Number.POSITIVE_INFINITY, times: 0, hang: Number.POSITIVE_INFINITY };
   let passed = 0;
+  let hangs = false;
   const pass = (client: Socket): void => {
     count.connections++;
     const upstream = connect(Number(port), hostname);
@@ -40,6 +44,11 @@ export async function startTcpFront(target: string, tls?: Pair): Promise<TcpFron
     upstream.pipe(client);
     upstream.on("data", (bytes: Buffer) => {
       passed += bytes.byteLength;
+      if (passed >= limit.hang) {
+        limit.hang = Number.POSITIVE_INFINITY;
+        hangs = true;
+        for (const socket of sockets) hold(socket);
+      }
       if (passed < limit.bytes || count.breaks >= limit.times) return;
       count.breaks++;
       passed = 0;
@@ -58,6 +67,13 @@ export async function startTcpFront(target: string, tls?: Pair): Promise<TcpFron
     get breaks() {
       return count.breaks;
     },
+    get hangs() {
+      return hangs;
+    },
+    hangAfter(bytes) {
+      passed = 0;
+      limit.hang = bytes;
+    },
     breakAfter(bytes, times) {
       passed = 0;
       Object.assign(limit, { bytes, times: count.breaks + times });
@@ -67,4 +83,10 @@ export async function startTcpFront(target: string, tls?: Pair): Promise<TcpFron
       server.close();
     },
   };
+}
+
+/** What is written to it goes nowhere, and nothing comes from it. */
+function hold(socket: Socket): void {
+  socket.unpipe();
+  socket.pause();
 }
