@@ -58,11 +58,12 @@ export class DecodeThreads implements AsyncDisposable {
 
   /** @returns undefined where the caller should decode by itself. Never rejects */
   async decode(map: ChunkMap, batch: readonly StoredChunk[]): Promise<Decoded | undefined> {
-    if (!isWorth(map, batch)) return undefined;
+    const storedLengths = Uint32Array.from(batch, ({ stored }) => stored.byteLength);
+    const stored = total(storedLengths);
+    if (stored < LEAST || map.units !== undefined || map.cipher !== undefined) return undefined;
     const lengths = Uint32Array.from(batch, ({ chunk }) => map.uncompressedLength[chunk] ?? 0);
-    const stored = batch.reduce((sum, { stored }) => sum + stored.byteLength, 0);
     const slab = await this.#slabs.take(stored + total(lengths));
-    const request = jobOf(++this.#last, map, batch, { slab: slab.buffer, lengths });
+    const request = jobOf(++this.#last, map, batch, { slab: slab.buffer, storedLengths, lengths });
     const thread = this.#leastBusy();
     const done = await new Promise<DecodedJob | undefined>((resolve) => {
       thread.jobs.set(request.job, resolve);
@@ -130,16 +131,11 @@ export class DecodeThreads implements AsyncDisposable {
   }
 }
 
-function isWorth(map: ChunkMap, batch: readonly StoredChunk[]): boolean {
-  if (map.units !== undefined || map.cipher !== undefined) return false;
-  return batch.reduce((sum, { stored }) => sum + stored.byteLength, 0) >= LEAST;
-}
-
 function jobOf(
   job: number,
   map: ChunkMap,
   batch: readonly StoredChunk[],
-  { slab, lengths }: Pick<DecodeJob, "slab" | "lengths">,
+  { slab, storedLengths, lengths }: Pick<DecodeJob, "slab" | "storedLengths" | "lengths">,
 ): DecodeJob {
   const digests = new Uint8Array(32 * batch.length);
   for (const [i, { chunk }] of batch.entries()) digests.set(chunkDigest(map, chunk), 32 * i);
@@ -154,7 +150,7 @@ function jobOf(
     compressor: map.compressor,
     digester: map.digester,
     slab,
-    storedLengths: Uint32Array.from(batch, ({ stored }) => stored.byteLength),
+    storedLengths,
     lengths,
     compressed: Uint8Array.from(batch, ({ chunk }) => map.compressed[chunk] ?? 0),
     digests,
