@@ -46,6 +46,11 @@ export async function dropCaches(): Promise<void> {
   await writeFile("/proc/sys/vm/drop_caches", "3");
 }
 
+/** @param share 0.5 for the median, 0.95 for what all but a twentieth stay below */
+export function quantile(values: readonly number[], share: number): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length * share)] ?? 0;
+}
+
 export interface Usage {
   /** Memory in MB: of pages that several processes share (most of the program itself), each has its part. */
   readonly memory: number;

@@ -15,6 +15,7 @@ import {
   memoryText,
   mountImage,
   type Place,
+  quantile,
   seconds,
   shell,
   tool,
@@ -190,16 +191,15 @@ async function compare(place: Place, subjects: readonly Subject[], work: Work): 
   }
   for (const [i, { name }] of subjects.entries()) {
     const middle = (of: (own: Measured, base: Measured) => number): string =>
-      median(passes.flatMap(({ [i]: own, 0: base }) => (own && base ? [of(own, base)] : []))).toFixed(2);
+      quantile(
+        passes.flatMap(({ [i]: own, 0: base }) => (own && base ? [of(own, base)] : [])),
+        0.5,
+      ).toFixed(2);
     const cpu = middle((own) => own.cpu);
     const own = Number(cpu) > 0 ? `, ${cpu} CPU s of ours` : "";
     const ratio = middle((own, base) => own.taken / base.taken);
     place.table.add(work.what, name, `${middle(({ taken }) => taken)} s (${ratio}${own})`);
   }
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 /** Ratios are to kernel EROFS in the same pass. */

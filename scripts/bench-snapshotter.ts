@@ -10,7 +10,7 @@ import { ContainerdClient } from "../lib/containerd/client.ts";
 import { SnapshotsClient } from "../lib/containerd/snapshots.ts";
 import { startContainerd } from "../tests/support/containerd.ts";
 import { startService, waitFor } from "../tests/support/process.ts";
-import { type Place, TOOL } from "./bench-place.ts";
+import { type Place, quantile, TOOL } from "./bench-place.ts";
 import type { Table } from "./bench-table.ts";
 
 const CLIENTS = 16;
@@ -78,8 +78,7 @@ async function layers(snapshots: SnapshotsClient, count: number): Promise<string
 
 function report(table: Table, name: string, times: Record<Step, number[]>): void {
   for (const [step, all] of Object.entries(times)) {
-    const sorted = all.toSorted((a, b) => a - b);
-    const at = (share: number): string => (sorted[Math.floor(sorted.length * share)] ?? 0).toFixed(1);
+    const at = (share: number): string => quantile(all, share).toFixed(1);
     table.add(
       `${step}, ${CLIENTS} clients (ms: median / 95 % / 99 %)`,
       name,
